@@ -1,0 +1,224 @@
+"""The typed model of a ``criteria.json``, and the loader of the catalogue.
+
+Belongs here: what a criteria file may say, and reading the files. Does not belong here: the dependency graph
+(``graph.py``), or anything derived from a criteria (query, table, transform, asset): those are made where they are used.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from nsimport_pipeline.errors import ConfigurationError
+
+CATALOG_DIRECTORY = Path(__file__).parent / "catalog"
+
+RESERVED_COLUMNS = frozenset({"refid", "external_id", "raw", "imported_at", "import_id", "deleted_at"})
+"""Columns that every imported table has; a field cannot be called so."""
+
+Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+SourceIdentifier = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,127}$")]
+FieldType = Literal[
+    "string", "text", "integer", "decimal", "money", "percent", "boolean", "date", "datetime", "reference", "json"
+]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class FieldSpec(_Strict):
+    """One column of the imported table, and where in NetSuite it comes from."""
+
+    name: Identifier
+    """Column name in the tenant's database."""
+    description: str = ""
+    source: SourceIdentifier | None = None
+    """Column name in NetSuite; default: ``name``. Not together with ``expression``."""
+    expression: str | None = None
+    """SuiteQL expression for a computed field, over the table alias ``t``."""
+    type: FieldType
+    length: Annotated[int, Field(ge=1, le=16_000)] = 255
+    """Characters, for ``string``."""
+    precision: Annotated[int, Field(ge=1, le=65)] = 24
+    scale: Annotated[int, Field(ge=0, le=30)] = 8
+    """Digits, for ``decimal``; ``money`` and ``percent`` have fixed ones (see ``warehouse/schema.py``)."""
+    nullable: bool = True
+    default: str | int | bool | None = None
+    """What a missing value becomes, as the text NetSuite would have sent or a JSON scalar."""
+    truncate: bool = False
+    """Whether a text that is too long may be cut. Otherwise the row is rejected."""
+    references: Identifier | None = None
+    """Record type that a ``reference`` points to."""
+    display: bool = False
+    """``string``: take the display text (``BUILTIN.DF``) instead of the stored code.
+    ``reference``: keep the display text too, in a column ``<name without _id>_display``."""
+    values: dict[str, str] | None = None
+    """What NetSuite's words become (matched without case); other words are kept as they are."""
+    normalize: Identifier | None = None
+    """Name of a normalizer (``normalizers.py``) applied to the column."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "FieldSpec":
+        if self.name in RESERVED_COLUMNS:
+            raise ValueError(f"field name {self.name!r} is reserved (every imported table has that column)")
+        if self.source is not None and self.expression is not None:
+            raise ValueError(f"field {self.name!r} has both source and expression; keep one")
+        if self.references is not None and self.type != "reference":
+            raise ValueError(f"field {self.name!r} has references but is not of type reference")
+        if self.display and self.type not in ("string", "reference"):
+            raise ValueError(f"field {self.name!r}: display goes with type string or reference")
+        if not self.nullable and self.default is None:
+            raise ValueError(f"field {self.name!r} is not nullable and has no default")
+        return self
+
+    @property
+    def key(self) -> str:
+        """The lower-case key under which this field's value stands in a row of NetSuite."""
+        return self.name if self.expression is not None else (self.source or self.name).lower()
+
+    @property
+    def display_key(self) -> str:
+        """The key under which the display text stands, for ``display`` fields."""
+        return f"{self.key}_display"
+
+    @property
+    def display_column(self) -> str | None:
+        """The column for the display text beside a reference, or None."""
+        if not (self.display and self.type == "reference"):
+            return None
+        return self.name.removesuffix("_id") + "_display"
+
+
+class Source(_Strict):
+    """Where the records come from in NetSuite."""
+
+    from_: SourceIdentifier = Field(alias="from")
+    """SuiteQL table."""
+    key: SourceIdentifier = "id"
+    """Unique, ascending, integer column: partitions are ranges of it, upserts go by it."""
+    where: str | None = None
+    """SuiteQL condition that picks this record type out of the table."""
+    last_modified: SourceIdentifier | None = None
+    """Column with the time of the last change, if the table has one."""
+    requires: str | None = None
+    """The NetSuite feature this table belongs to, named in messages when it is off."""
+
+
+class RecordType(_Strict):
+    """One ``criteria.json``."""
+
+    record_type: Identifier
+    family: Identifier
+    table: Identifier
+    description: str
+    source: Source
+    dependencies: tuple[Identifier, ...] = ()
+    derived_from: tuple[Identifier, ...] = ()
+    """Parents that must be in the database before this type's batches can be planned."""
+    fields: tuple[FieldSpec, ...]
+    rules: tuple[Identifier, ...] = ()
+    """Names of row rules (``normalizers.py``) that look at several columns at once."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "RecordType":
+        seen: set[str] = set()
+        for field in self.fields:
+            for column in (field.name, field.display_column):
+                if column is not None and column in seen:
+                    raise ValueError(f"duplicate column {column!r}")
+                if column is not None:
+                    seen.add(column)
+        return self
+
+    @property
+    def name(self) -> str:
+        return self.record_type
+
+    @cached_property
+    def upstream(self) -> tuple[str, ...]:
+        """Every record type that must be imported before this one: dependencies and parents."""
+        return tuple(dict.fromkeys((*self.dependencies, *self.derived_from)))
+
+    @cached_property
+    def version(self) -> str:
+        """Fingerprint of the criteria, stable over processes: the asset's code version."""
+        return sha256(self.model_dump_json(by_alias=True).encode()).hexdigest()[:12]
+
+
+class Catalog(Mapping[str, RecordType]):
+    """All record types by name, checked against each other. Iterates in name order."""
+
+    def __init__(self, record_types: Mapping[str, RecordType]) -> None:
+        self._record_types = dict(sorted(record_types.items()))
+
+    def __getitem__(self, name: str) -> RecordType:
+        return self._record_types[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._record_types)
+
+    def __len__(self) -> int:
+        return len(self._record_types)
+
+    def require(self, name: str) -> RecordType:
+        """The record type called ``name``; raises ConfigurationError that lists near names."""
+        if name not in self:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, list(self), n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else "`nsimport record-types` lists them"
+            raise ConfigurationError(f"unknown record type {name!r}: {hint}")
+        return self[name]
+
+
+def load_catalog(extra: Path | str | None = None) -> Catalog:
+    """Read the built-in criteria, then those below ``extra``, which add to them or replace them.
+
+    A criteria file is ``<directory>/<record type>/criteria.json``.
+    Raises ConfigurationError naming the file and the key at fault.
+    """
+    from nsimport_pipeline.record_types.graph import check_graph
+
+    files: dict[str, Path] = {}
+    record_types: dict[str, RecordType] = {}
+    directories = [CATALOG_DIRECTORY]
+    if extra:
+        extra = Path(extra)
+        if not extra.is_dir():
+            raise ConfigurationError(f"NSIMPORT_CRITERIA_PATH is not a directory: {extra}")
+        directories.append(extra)
+    for directory in directories:
+        for file in sorted(directory.glob("*/criteria.json")):
+            record_type = load_criteria(file)
+            files[record_type.name] = file
+            record_types[record_type.name] = record_type
+    check_graph(record_types, files)
+    return Catalog(record_types)
+
+
+def load_criteria(file: Path) -> RecordType:
+    """Read one criteria file. Raises ConfigurationError naming the file and the key at fault."""
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file}: cannot be read: {error}") from None
+    except json.JSONDecodeError as error:
+        raise ConfigurationError(f"{file}: not valid JSON: line {error.lineno}: {error.msg}") from None
+    return parse_criteria(document, str(file))
+
+
+def parse_criteria(document: Any, where: str) -> RecordType:
+    """Check one criteria document. Raises ConfigurationError naming ``where`` and the key at fault."""
+    try:
+        return RecordType.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "(top level)"
+        message = re.sub(r"^Value error, ", "", first["msg"])
+        raise ConfigurationError(f"{where}: {key}: {message}") from None

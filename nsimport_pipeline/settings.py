@@ -1,0 +1,256 @@
+"""The only reader of environment variables and ``tenants.yaml``.
+
+Belongs here: every setting, its default, its check, and where it comes from. Does not belong here: anything that acts
+on a setting. ``${VAR}`` is filled when a tenant is asked for, so that one tenant's missing variable stops that tenant only.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from nsimport_pipeline.errors import ConfigurationError, RefusedError
+
+TENANT_NAME = re.compile(r"^[a-z0-9_]{1,32}$")
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+ENVIRONMENT_DEFAULTS = {
+    "WAVE_SIZE": "wave_size",
+    "WAVE_COMPLETION_THRESHOLD": "completion_threshold",
+    "WAVE_RETRY_ATTEMPTS": "retry_attempts",
+    "WAVE_TIMEOUT": "wave_timeout",
+    "WAVE_CONTINUE_ON_PERMANENT": "continue_on_permanent",
+}
+"""Environment variables that set a default: stronger than ``defaults`` in the file, weaker than a tenant's own key."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class OAuth2(_Strict):
+    """OAuth 2.0 client credentials: a signed assertion for a one-hour token."""
+
+    method: Literal["oauth2"]
+    client_id: SecretStr
+    certificate_id: SecretStr
+    private_key_file: Path
+    algorithm: Literal["PS256", "ES256"] = "PS256"
+
+
+class TokenBased(_Strict):
+    """Token-based authentication (OAuth 1.0a, HMAC-SHA256)."""
+
+    method: Literal["tba"]
+    consumer_key: SecretStr
+    consumer_secret: SecretStr
+    token_id: SecretStr
+    token_secret: SecretStr
+
+
+class RecordTypeOptions(_Strict):
+    """What a tenant changes for one record type."""
+
+    enabled: bool = True
+    extra_fields: tuple[str, ...] = ()
+    exclude_fields: tuple[str, ...] = ()
+    batch_size: Annotated[int, Field(ge=1, le=1000)] = 1000
+
+
+class Tenant(_Strict):
+    """One company: one NetSuite account, one database, its own slots. Times are in seconds."""
+
+    name: str
+    account: Annotated[str, Field(pattern=r"^[A-Za-z0-9]+([_-][A-Za-z0-9]+)*$")]
+    base_url: str | None = None
+    auth: Annotated[OAuth2 | TokenBased, Field(discriminator="method")]
+    warehouse_url: SecretStr
+    slots: Annotated[int, Field(ge=1, le=500)] = 5
+    timezone: str = "America/Los_Angeles"
+    record_types: dict[str, RecordTypeOptions] = {}
+    enabled: bool = True
+    store_raw: bool = True
+    wave_size: Annotated[int, Field(ge=1, le=10_000)] = 300
+    completion_threshold: Annotated[float, Field(gt=0, le=100)] = 90
+    retry_attempts: Annotated[int, Field(ge=0, le=100)] = 3
+    wave_timeout: Annotated[int, Field(ge=1)] = 1800
+    batch_timeout: Annotated[int, Field(ge=1)] = 300
+    continue_on_permanent: bool = True
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except Exception:
+            raise ValueError(f"unknown time zone {value!r}; use a name like America/Los_Angeles") from None
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain_url(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(r"^https?://[^/@\s]+/?$", value):
+            raise ValueError("must look like https://host or http://host:port, with no user, password or path")
+        return value.rstrip("/") if value else None
+
+    @property
+    def account_host(self) -> str:
+        """The account in host names: lower case with hyphens (``1234567-sb1``)."""
+        return self.account.lower().replace("_", "-")
+
+    @property
+    def realm(self) -> str:
+        """The account in OAuth 1.0a realms: upper case with underscores (``1234567_SB1``)."""
+        return self.account.upper().replace("-", "_")
+
+    @property
+    def url(self) -> str:
+        """Base of every NetSuite address, without a slash at the end."""
+        return self.base_url or f"https://{self.account_host}.suitetalk.api.netsuite.com"
+
+    @property
+    def pool(self) -> str:
+        """The Dagster pool whose slots are this tenant's requests in flight."""
+        return pool_name(self.name)
+
+    def options(self, record_type: str) -> RecordTypeOptions:
+        return self.record_types.get(record_type, RecordTypeOptions())
+
+
+def pool_name(tenant: str) -> str:
+    return f"netsuite_{tenant}"
+
+
+class Settings:
+    """All tenants as the file has them; a tenant is checked in full when it is asked for."""
+
+    def __init__(self, document: Mapping[str, Any], file: Path, environment: Mapping[str, str]) -> None:
+        self._document = document
+        self._environment = environment
+        self.file = file
+
+    @classmethod
+    def load(cls, file: Path | None = None, environment: Mapping[str, str] | None = None) -> "Settings":
+        """Read ``tenants.yaml``. Raises ConfigurationError that says what is wrong and where."""
+        environment = os.environ if environment is None else environment
+        file = Path(file or environment.get("NSIMPORT_TENANTS") or "tenants.yaml").absolute()
+        try:
+            document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigurationError(
+                f"no tenants file at {file}: copy tenants.example.yaml there, or set NSIMPORT_TENANTS"
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{file}: cannot be read: {error}") from None
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f" line {mark.line + 1}" if mark else ""
+            raise ConfigurationError(f"{file}:{line} not valid YAML") from None
+        if not isinstance(document, dict) or not isinstance(document.get("tenants"), dict):
+            raise ConfigurationError(f"{file}: tenants: must be a mapping of tenant names to their settings")
+        unknown = set(document) - {"defaults", "tenants"}
+        if unknown:
+            raise ConfigurationError(f"{file}: {sorted(unknown)[0]}: unknown key (defaults and tenants are known)")
+        if not isinstance(document.get("defaults") or {}, dict):
+            raise ConfigurationError(f"{file}: defaults: must be a mapping")
+        for name, body in document["tenants"].items():
+            if not isinstance(name, str) or not TENANT_NAME.match(name):
+                raise ConfigurationError(f"{file}: tenants.{name}: a tenant's name is 1 to 32 of a-z, 0-9 and _")
+            if not isinstance(body, dict):
+                raise ConfigurationError(f"{file}: tenants.{name}: must be a mapping")
+        return cls(document, file, environment)
+
+    @property
+    def tenant_names(self) -> list[str]:
+        return sorted(self._document["tenants"])
+
+    def tenant(self, name: str) -> Tenant:
+        """The checked settings of one tenant, with every ``${VAR}`` filled in.
+
+        Raises ConfigurationError for an unknown tenant, a missing variable or a wrong value.
+        """
+        if name not in self._document["tenants"]:
+            known = ", ".join(self.tenant_names) or "none"
+            raise ConfigurationError(f"unknown tenant {name!r} ({self.file} has: {known})")
+        body = self._filled(self._merged(name), f"tenants.{name}")
+        body["name"] = name
+        try:
+            tenant = Tenant.model_validate(body)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            key = ".".join([f"tenants.{name}", *(str(part) for part in first["loc"])])
+            message = first["msg"].removeprefix("Value error, ")
+            raise ConfigurationError(f"{self.file}: {key}: {message}") from None
+        return self._anchored(tenant)
+
+    def enabled_tenant(self, name: str) -> Tenant:
+        """Like ``tenant``; raises RefusedError if it is switched off."""
+        tenant = self.tenant(name)
+        if not tenant.enabled:
+            raise RefusedError(f"tenant {name!r} is not enabled: set enabled: true in {self.file}")
+        return tenant
+
+    def number(self, name: str, key: str, otherwise: float) -> float:
+        """One numeric setting of a tenant, read without its secrets; ``otherwise`` if it is not set or no number."""
+        value = self._merged(name).get(key, otherwise) if name in self._document["tenants"] else otherwise
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else otherwise
+
+    def _merged(self, name: str) -> dict[str, Any]:
+        from_environment = {
+            key: yaml.safe_load(self._environment[variable])
+            for variable, key in ENVIRONMENT_DEFAULTS.items()
+            if self._environment.get(variable)
+        }
+        return {**(self._document.get("defaults") or {}), **from_environment, **self._document["tenants"][name]}
+
+    def _filled(self, value: Any, key: str) -> Any:
+        if isinstance(value, dict):
+            return {k: self._filled(v, f"{key}.{k}") for k, v in value.items()}
+        if isinstance(value, list):
+            return [self._filled(v, key) for v in value]
+        if not isinstance(value, str):
+            return value
+
+        def fill(match: re.Match[str]) -> str:
+            variable = match.group(1)
+            if variable not in self._environment:
+                raise ConfigurationError(f"{self.file}: {key}: environment variable {variable} is not set")
+            return self._environment[variable]
+
+        return _VARIABLE.sub(fill, value)
+
+    def _anchored(self, tenant: Tenant) -> Tenant:
+        """Relative paths are meant from the file that names them, whatever a process's working directory is."""
+        changes: dict[str, Any] = {}
+        url = tenant.warehouse_url.get_secret_value()
+        if url.startswith("sqlite:///") and not url.startswith("sqlite:////") and ":memory:" not in url:
+            path = (self.file.parent / url.removeprefix("sqlite:///")).resolve()
+            changes["warehouse_url"] = SecretStr(f"sqlite:///{path}")
+        if isinstance(tenant.auth, OAuth2) and not tenant.auth.private_key_file.is_absolute():
+            path = (self.file.parent / tenant.auth.private_key_file).resolve()
+            changes["auth"] = tenant.auth.model_copy(update={"private_key_file": path})
+        return tenant.model_copy(update=changes) if changes else tenant
+
+
+class Environment:
+    """Settings of the process rather than of a tenant."""
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = os.environ if environment is None else environment
+
+    @cached_property
+    def criteria_path(self) -> Path | None:
+        """``NSIMPORT_CRITERIA_PATH``: a directory that adds to or replaces the built-in catalogue."""
+        value = self._environment.get("NSIMPORT_CRITERIA_PATH")
+        return Path(value).absolute() if value else None
+
+    @cached_property
+    def dagster_home(self) -> Path:
+        """``DAGSTER_HOME``, else ``.dagster`` in the working directory."""
+        return Path(self._environment.get("DAGSTER_HOME") or ".dagster").absolute()
