@@ -106,6 +106,8 @@ class Source(_Strict):
     """SuiteQL condition that picks this record type out of the table."""
     last_modified: SourceIdentifier | None = None
     """Column with the time of the last change, if the table has one."""
+    external_id: SourceIdentifier | None = None
+    """Column with the id that another system gave the record (``externalid``), if the table has one."""
     requires: str | None = None
     """The NetSuite feature this table belongs to, named in messages when it is off."""
 
