@@ -38,6 +38,8 @@ class ImportFailure(NsimportError):
     """Something went wrong while records were fetched, transformed or stored."""
 
     category: ClassVar[Category] = Category.UNKNOWN
+    retry_after: float | None = None
+    """Seconds the other side asked to wait before trying again, if it said so."""
 
 
 class TimedOut(ImportFailure):

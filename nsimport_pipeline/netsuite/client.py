@@ -1,0 +1,332 @@
+"""The only conversation with NetSuite over HTTP: one tenant, many threads, whole answers or a typed failure.
+
+Belongs here: connections, timeouts, sending and reading a SuiteQL query, fetching a range of keys completely.
+Does not belong here: statements (``suiteql.py``), signing (``auth.py``), what errors mean (``errors.py``), when to try
+again (``retrying.py``), or how many requests may be in flight (``slots.py``).
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from http.cookiejar import DefaultCookiePolicy
+from random import random as uniform
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+import requests
+import urllib3.exceptions
+from requests.adapters import HTTPAdapter
+
+from nsimport_pipeline.errors import ImportFailure, IncompleteResponse, TimedOut
+from nsimport_pipeline.netsuite.auth import authenticator
+from nsimport_pipeline.netsuite.errors import classify, classify_exception
+from nsimport_pipeline.netsuite.retrying import RetryListener, RetryPolicy, persevere
+from nsimport_pipeline.netsuite.suiteql import (
+    PAGE_LIMIT,
+    RESULT_LIMIT,
+    Selected,
+    check_page,
+    column_groups,
+    count_statement,
+    key_alias,
+    page_statement,
+)
+from nsimport_pipeline.record_types.criteria import RecordType
+from nsimport_pipeline.settings import Tenant
+
+QUERY_PATH = "/services/rest/query/v1/suiteql"
+CONNECT_TIMEOUT = 10.0
+CHUNK = 1 << 16
+"""Bytes read from a connection between two looks at the clock."""
+
+Row = dict[str, str]
+"""A record as NetSuite sent it: lower-case keys, text values; columns that are null are left out."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One answer to a query: ``items`` in order, and what it cost."""
+
+    items: list[Row]
+    total_results: int
+    has_more: bool
+    attempts: int = 1
+    waited_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """All records of a range of keys, and what they cost; ``requests`` were sent in all, ``retries`` of them again."""
+
+    items: list[Row]
+    requests: int
+    retries: int
+    waited_seconds: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class KeyCount:
+    """How many records there are, and their lowest and highest key (None when there are none)."""
+
+    n: int
+    low: int | None
+    high: int | None
+
+
+class NetSuiteClient:
+    """SuiteQL for one tenant. Safe for many threads; connections are kept alive, as many as the tenant has slots.
+
+    ``clock`` gives seconds since the epoch, ``random`` numbers in [0, 1); ``sleep`` may raise to break off a wait.
+    ``timeouts`` are seconds to connect, and for a whole answer. Raises ConfigurationError for an unusable key file.
+    """
+
+    def __init__(
+        self,
+        tenant: Tenant,
+        *,
+        session: requests.Session | None = None,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+        random: Callable[[], float] = uniform,
+        policy: RetryPolicy | None = None,
+        listener: RetryListener | None = None,
+        timeouts: tuple[float, float] | None = None,
+    ) -> None:
+        self.tenant = tenant
+        self._clock = clock
+        self._policy = policy or RetryPolicy()
+        self._persevere = partial(persevere, sleep=sleep, random=random, listener=listener)
+        self._connect_timeout, self._answer_timeout = timeouts or (CONNECT_TIMEOUT, float(tenant.batch_timeout))
+        self._session = session or _session(tenant)
+        self._authenticate = authenticator(tenant, self._post_form, clock)
+
+    def __repr__(self) -> str:
+        return f"NetSuiteClient({self.tenant.name!r}, {self.tenant.url!r})"
+
+    def __enter__(self) -> "NetSuiteClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._session.close()
+
+    def query(
+        self,
+        statement: str,
+        *,
+        limit: int = PAGE_LIMIT,
+        offset: int = 0,
+        check: Callable[[Page], None] | None = None,
+    ) -> Page:
+        """One page of a statement's result, complete: as many rows as ``totalResults``, limit and offset say.
+
+        ``check`` looks at the page too, and raises IncompleteResponse to have it asked for again.
+        Raises an ImportFailure (see ``errors.py``) once the policy gives up.
+        """
+        if not 1 <= limit <= PAGE_LIMIT or offset < 0 or offset % limit:
+            raise ValueError(f"NetSuite takes limits of 1 to {PAGE_LIMIT}, and offsets that are multiples of the limit")
+
+        def attempt() -> Page:
+            page = parse_page(self._send_query(statement, limit, offset), limit, offset)
+            if check is not None:
+                check(page)
+            return page
+
+        page, effort = self._persevere(attempt, self._policy)
+        return replace(page, attempts=effort.attempts, waited_seconds=effort.waited_seconds)
+
+    def pages(self, statement: str, *, limit: int = PAGE_LIMIT) -> Iterator[Page]:
+        """All pages of a small result, by offset; the statement needs a unique ORDER BY.
+
+        Raises IncompleteResponse if the result changes its size between pages, or is larger than NetSuite gives out.
+        """
+        offset, total = 0, None
+        while True:
+            page = self.query(statement, limit=limit, offset=offset)
+            if page.total_results > RESULT_LIMIT:
+                raise IncompleteResponse(
+                    f"a result of {page.total_results} rows cannot be read by offset: NetSuite stops at {RESULT_LIMIT}"
+                )
+            if total not in (None, page.total_results):
+                raise IncompleteResponse(
+                    f"the result changed from {total} to {page.total_results} rows while it was read"
+                )
+            yield page
+            total, offset = page.total_results, offset + limit
+            if offset >= total:
+                return
+
+    def count(self, record_type: RecordType, low: int | None = None, high: int | None = None) -> KeyCount:
+        """How many records NetSuite has now with ``low < key <= high``, and between which keys."""
+        found: list[KeyCount] = []
+        self.query(count_statement(record_type, low, high), check=lambda page: found.append(_key_count(page)))
+        return found[-1]
+
+    def fetch_range(
+        self, record_type: RecordType, low: int | None, high: int | None, columns: Sequence[Selected]
+    ) -> Fetched:
+        """Every record with ``low < key <= high`` in the order of keys; None leaves that end open.
+
+        ``columns`` as ``suiteql.selected`` gives them, the key first. A range with more than 1000 records is read on by
+        key; more columns than an account bears are read in several statements and put together by key.
+        Raises an ImportFailure once the policy gives up; never returns part of a range.
+        """
+        started = self._clock()
+        items: list[Row] = []
+        costs: list[Page] = []
+        first, *others = column_groups(columns)
+        while True:
+            page = self._range_page(record_type, low, high, first)
+            costs.append(page)
+            last = int(page.items[-1][key_alias(record_type)]) if page.items else low
+            for group in others if page.items else ():
+                more = self._range_page(record_type, low, last, group, expected=page.items)
+                costs.append(more)
+                for row, added in zip(page.items, more.items, strict=True):
+                    row.update(added)
+            items += page.items
+            if page.total_results <= PAGE_LIMIT:
+                break
+            low = last
+        sent = sum(page.attempts for page in costs)
+        waited = sum(page.waited_seconds for page in costs)
+        return Fetched(items, sent, sent - len(costs), waited, max(0.0, self._clock() - started))
+
+    def _range_page(
+        self,
+        record_type: RecordType,
+        low: int | None,
+        high: int | None,
+        columns: Sequence[Selected],
+        expected: Sequence[Row] | None = None,
+    ) -> Page:
+        key = key_alias(record_type)
+
+        def check(page: Page) -> None:
+            check_page(page.items, page.total_results, low, high, key)
+            if expected is not None and [row[key] for row in page.items] != [row[key] for row in expected]:
+                raise IncompleteResponse("records came or went between two statements over the same keys")
+
+        return self.query(page_statement(record_type, low, high, columns), check=check)
+
+    def _send_query(self, statement: str, limit: int, offset: int) -> bytes:
+        send = partial(
+            self._post,
+            f"{self.tenant.url}{QUERY_PATH}?limit={limit}&offset={offset}",
+            orjson.dumps({"q": statement}),
+            {"Content-Type": "application/json", "Prefer": "transient"},
+            self._authenticate,
+        )
+        status, headers, body, authorization = send()
+        if status == 401 and self._authenticate.renewable(authorization):
+            status, headers, body, _ = send()
+        if status != 200:
+            raise self._classified(status, headers, body)
+        return body
+
+    def _post_form(self, url: str, form: dict[str, str]) -> bytes:
+        # A callable that does nothing keeps `requests` from signing with what it finds in a .netrc.
+        status, headers, body, _ = self._post(url, form, {}, lambda request: request)
+        if status != 200:
+            raise self._classified(status, headers, body)
+        return body
+
+    def _post(
+        self, url: str, data: bytes | dict[str, str], headers: dict[str, str], auth: Any
+    ) -> tuple[int, requests.structures.CaseInsensitiveDict[str], bytes, str]:
+        """Send once; status, headers and body of the answer, and the Authorization it was sent with."""
+        deadline = self._clock() + self._answer_timeout
+        try:
+            with self._session.post(
+                url,
+                data=data,
+                headers={"Accept": "application/json", **headers},
+                auth=auth,
+                timeout=(self._connect_timeout, self._answer_timeout),
+                allow_redirects=False,
+                verify=True,
+                stream=True,
+            ) as response:
+                body = bytearray()
+                # The read timeout is for each read; an answer that trickles in needs the deadline as well.
+                while chunk := response.raw.read1(CHUNK, decode_content=True):
+                    body += chunk
+                    if self._clock() > deadline:
+                        raise TimedOut(f"NetSuite did not finish its answer in {self._answer_timeout:.0f} s")
+                sent = str(response.request.headers.get("Authorization", ""))
+                return response.status_code, response.headers, bytes(body), sent
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise classify_exception(error) from None
+
+    def _classified(self, status: int, headers: Any, body: bytes) -> ImportFailure:
+        text = body.decode("utf-8", "replace")
+        for secret in self._authenticate.secrets():
+            text = text.replace(secret, "[redacted]") if secret else text
+        return classify(status, headers, text)
+
+
+def parse_page(body: bytes, limit: int, offset: int) -> Page:
+    """The page that the body of a 200 holds. Raises IncompleteResponse for anything but a whole one."""
+    try:
+        document = orjson.loads(body)
+    except ValueError:
+        what = "an empty answer" if not body else "an answer that is no JSON, or was cut off"
+        raise IncompleteResponse(f"NetSuite sent {what} with status 200") from None
+    items = document.get("items") if isinstance(document, dict) else None
+    total = _number(document.get("totalResults")) if isinstance(document, dict) else None
+    if total is None or not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise IncompleteResponse("NetSuite sent an answer without a list of items and their totalResults")
+    expected = max(0, min(limit, total - offset))
+    if len(items) != expected or document.get("count", expected) != expected:
+        raise IncompleteResponse(f"NetSuite sent {len(items)} rows where its totalResults of {total} means {expected}")
+    return Page([_row(item) for item in items], total, bool(document.get("hasMore", total > offset + limit)))
+
+
+def _row(item: dict[str, Any]) -> Row:
+    row = {key.lower(): value for key, value in item.items() if value is not None}
+    row.pop("links", None)
+    if not all(type(value) is str for value in row.values()):
+        row = {key: _text(value) for key, value in row.items()}
+    return row
+
+
+def _text(value: Any) -> str:
+    """Values are text as a rule; what is not becomes the text that NetSuite uses elsewhere."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "T" if value else "F"
+    return orjson.dumps(value).decode()
+
+
+def _number(value: Any) -> int | None:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _key_count(page: Page) -> KeyCount:
+    try:
+        (row,) = page.items
+        n = int(row["n"])
+        return KeyCount(n, int(row["low"]) if n else None, int(row["high"]) if n else None)
+    except (ValueError, KeyError):
+        raise IncompleteResponse("NetSuite's answer to a count has no number of records, or no keys") from None
+
+
+def _session(tenant: Tenant) -> requests.Session:
+    session = requests.Session()
+    adapter = HTTPAdapter(pool_connections=2, pool_maxsize=tenant.slots + 1, max_retries=0)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    # A shared cookie jar would tie threads to one server session; nothing here needs one.
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    if urlsplit(tenant.url).hostname in ("localhost", "127.0.0.1", "::1"):
+        session.trust_env = False  # a simulator on this machine is not behind the company's proxy
+    return session

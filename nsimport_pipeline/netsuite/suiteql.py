@@ -1,0 +1,215 @@
+"""SuiteQL statements made from a record type, and the checks that an answer to one is whole.
+
+Belongs here: every statement this project sends to NetSuite, as pure functions over a ``RecordType``.
+Does not belong here: sending them (``client.py``).
+
+Rules that NetSuite imposes: ``ASC`` always written, a unique ORDER BY, aliases unquoted, dates through ``TO_CHAR``
+(a bare date comes in the account's own format, a bare datetime loses its time), at most 1000 rows an answer.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from nsimport_pipeline.errors import ConfigurationError, IncompleteResponse
+from nsimport_pipeline.record_types.criteria import FieldSpec, RecordType
+
+PAGE_LIMIT = 1000
+"""The most rows NetSuite puts into one answer."""
+RESULT_LIMIT = 100_000
+"""The most rows NetSuite gives out for one statement over all its pages; it stops there without a word."""
+COLUMN_LIMIT = 100
+"""Columns above which some accounts answer with no rows at all."""
+
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}")
+_CUSTOM_FIELD = re.compile(r"cust(body|col|entity|event|item|record|itemnumber)[a-z0-9_]{1,100}")
+_INTEGER = re.compile(r"-?[0-9]{1,19}")
+
+
+@dataclass(frozen=True)
+class Selected:
+    """One column of a SELECT: what is computed, the lower-case key it gets in the rows, and what it reads."""
+
+    alias: str
+    expression: str
+    column: str | None = None
+    """The lower-case NetSuite column it reads; None for a computed field."""
+
+    @property
+    def sql(self) -> str:
+        return f"{self.expression} AS {self.alias}"
+
+    def reads(self, column: str) -> bool:
+        """Whether it needs the NetSuite column ``column``; a computed field is searched for the word."""
+        if self.column is not None:
+            return self.column == column.lower()
+        return re.search(rf"\b{re.escape(column)}\b", self.expression, re.IGNORECASE) is not None
+
+
+def selected(
+    record_type: RecordType,
+    exclude: Collection[str] = frozenset(),
+    extra: Sequence[str] = (),
+    missing: Collection[str] = frozenset(),
+) -> list[Selected]:
+    """The columns to fetch for a record type, its key first, each alias once.
+
+    ``exclude`` names fields or NetSuite columns that are not wanted, ``extra`` NetSuite custom fields to add,
+    ``missing`` NetSuite columns that the account does not have: whatever reads one of those is left out, computed
+    fields too. The key is never left out. Raises ConfigurationError for an impossible name, or for two fields that need
+    the same column in different forms.
+    """
+    unwanted = {name.lower() for name in exclude}
+    key = key_alias(record_type)
+    columns = {key: Selected(key, _column(record_type.source.key), key)}
+    for field in record_type.fields:
+        if field.name in unwanted or field.key in unwanted:
+            continue
+        for column in _of_field(field):
+            if column.column == key and column.alias == key:
+                continue
+            if columns.setdefault(column.alias, column) != column:
+                raise ConfigurationError(
+                    f"{record_type.name}: {field.name}: another field reads {column.alias!r} as a different type; "
+                    "give one of them an expression"
+                )
+    for name in extra:
+        if not _CUSTOM_FIELD.fullmatch(name.lower()):
+            raise ConfigurationError(
+                f"{record_type.name}: extra_fields: {name!r} is not the id of a NetSuite custom field "
+                "(custentity…, custbody…, custcol…, custitem…, custrecord…)"
+            )
+        columns.setdefault(name.lower(), Selected(name.lower(), _column(name), name.lower()))
+    return without(list(columns.values()), missing)
+
+
+def without(columns: Sequence[Selected], missing: Collection[str]) -> list[Selected]:
+    """``columns`` less everything that reads one of the ``missing`` NetSuite columns; the first one, the key, stays."""
+    return [*columns[:1], *(column for column in columns[1:] if not any(column.reads(name) for name in missing))]
+
+
+def column_groups(columns: Sequence[Selected], limit: int = COLUMN_LIMIT) -> list[list[Selected]]:
+    """``columns``, the key first, cut into groups of at most ``limit`` (2 or more) that each begin with the key."""
+    key, others = columns[0], list(columns[1:])
+    groups = [[key, *others[start : start + limit - 1]] for start in range(0, len(others), limit - 1)]
+    return groups or [[key]]
+
+
+def key_alias(record_type: RecordType) -> str:
+    """The lower-case key under which a row holds the record's id."""
+    return record_type.source.key.lower()
+
+
+def count_statement(record_type: RecordType, low: int | None = None, high: int | None = None) -> str:
+    """One row: ``n`` records, and their ``low`` and ``high`` keys (left out when there are none)."""
+    key = _column(record_type.source.key)
+    return f"SELECT COUNT(*) AS n, MIN({key}) AS low, MAX({key}) AS high {_source(record_type, low, high)}"
+
+
+def boundary_statement(record_type: RecordType, low: int | None, high: int | None, batch_size: int = PAGE_LIMIT) -> str:
+    """One row for each full batch of keys in ``low < key <= high``: the batch's last key, as ``last_key``, ascending.
+
+    A page of 1000 rows plans 1000 batches; to go on, ask again with ``low`` = the last ``last_key``.
+    """
+    key = _column(record_type.source.key)
+    numbered = f"SELECT {key} AS last_key, ROW_NUMBER() OVER (ORDER BY {key} ASC) AS place"
+    return (
+        f"SELECT b.last_key AS last_key FROM ({numbered} {_source(record_type, low, high)}) b "  # noqa: S608 - names checked
+        f"WHERE MOD(b.place, {_positive(batch_size)}) = 0 ORDER BY b.last_key ASC"
+    )
+
+
+def page_statement(record_type: RecordType, low: int | None, high: int | None, columns: Sequence[Selected]) -> str:
+    """The records with ``low < key <= high`` in the order of their keys; None leaves that end open."""
+    chosen = ", ".join(column.sql for column in columns)
+    return f"SELECT {chosen} {_source(record_type, low, high)} ORDER BY {_column(record_type.source.key)} ASC"
+
+
+def key_page_statement(record_type: RecordType, low: int | None, high: int | None = None) -> str:
+    """Only the keys with ``low < key <= high``: for accounts that refuse ``ROW_NUMBER()``, and to find what is gone."""
+    key = key_alias(record_type)
+    return page_statement(record_type, low, high, [Selected(key, _column(record_type.source.key), key)])
+
+
+def check_page(
+    items: Sequence[Mapping[str, str]],
+    total_results: int,
+    low: int | None,
+    high: int | None,
+    key: str,
+    limit: int = PAGE_LIMIT,
+) -> None:
+    """Raise IncompleteResponse unless ``items`` can be all of ``low < key <= high``, or its first ``limit`` rows.
+
+    There must be as many as ``total_results`` says (or ``limit``, if it says more), with integer keys that strictly
+    ascend inside the range. ``hasMore`` is not believed.
+    """
+    expected = min(total_results, limit)
+    if len(items) != expected:
+        raise IncompleteResponse(
+            f"NetSuite sent {len(items)} rows where its totalResults of {total_results} means {expected} "
+            f"(keys {_range(low, high)})"
+        )
+    previous = low
+    for place, item in enumerate(items):
+        text = item.get(key, "")
+        if not _INTEGER.fullmatch(text):
+            raise IncompleteResponse(
+                f"row {place + 1} of NetSuite's answer has no integer {key} (keys {_range(low, high)})"
+            )
+        number = int(text)
+        if (previous is not None and number <= previous) or (high is not None and number > high):
+            raise IncompleteResponse(
+                f"NetSuite's answer has {key} {number} in the wrong place, after {previous} (keys {_range(low, high)})"
+            )
+        previous = number
+
+
+def _of_field(field: FieldSpec) -> list[Selected]:
+    if field.expression is not None:
+        return [Selected(field.key, f"({field.expression})")]
+    column = _column(field.source or field.name)
+    display = Selected(field.display_key, f"BUILTIN.DF({column})", field.key)
+    if field.display and field.type == "string":
+        return [display]
+    plain = Selected(field.key, _rendered(field, column), field.key)
+    return [plain, display] if field.display else [plain]
+
+
+def _rendered(field: FieldSpec, column: str) -> str:
+    if field.type == "date":
+        return f"TO_CHAR({column}, 'YYYY-MM-DD')"
+    if field.type == "datetime":
+        return f"TO_CHAR(SYS_EXTRACT_UTC({column}), 'YYYY-MM-DD HH24:MI:SS')"
+    return column
+
+
+def _source(record_type: RecordType, low: int | None, high: int | None) -> str:
+    key = _column(record_type.source.key)
+    conditions = [f"({record_type.source.where})"] if record_type.source.where else []
+    if low is not None:
+        conditions.append(f"{key} > {int(low)}")
+    if high is not None:
+        conditions.append(f"{key} <= {int(high)}")
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    return f"FROM {_identifier(record_type.source.from_)} t{where}"
+
+
+def _column(name: str) -> str:
+    return f"t.{_identifier(name)}"
+
+
+def _identifier(name: str) -> str:
+    if not _IDENTIFIER.fullmatch(name):
+        raise ConfigurationError(f"{name!r} cannot be a NetSuite name: letters, digits and _ only, a letter first")
+    return name.lower()
+
+
+def _positive(number: int) -> int:
+    if int(number) < 1:
+        raise ValueError(f"batch size must be at least 1, not {number}")
+    return int(number)
+
+
+def _range(low: int | None, high: int | None) -> str:
+    return f"above {'the beginning' if low is None else low}, up to {'the end' if high is None else high}"
