@@ -147,8 +147,7 @@ def classify_exception(error: Exception) -> ImportFailure:
     The message names the innermost cause by its kind only: its text may quote addresses with credentials.
     """
     causes = list(_causes(error))
-    kinds = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
-    if any(isinstance(cause, kinds) for cause in causes):
+    if any(_is_timeout(cause) for cause in causes):
         connecting = any(
             isinstance(cause, requests.ConnectTimeout | urllib3.exceptions.ConnectTimeoutError) for cause in causes
         )
@@ -227,6 +226,13 @@ def _read(body: bytes | str) -> _Refusal:
     texts = _texts(parts, ("detail", "message", "error_description")) or _texts([document], ("title",))
     token_error = error if isinstance(error, str) else None
     return _Refusal((*codes, *([token_error] if token_error else [])), " ".join(texts), token_error)
+
+
+def _is_timeout(error: BaseException) -> bool:
+    # urllib3 counts every connection that cannot be made, a refused one too, among the timeouts.
+    return isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError) and not isinstance(
+        error, urllib3.exceptions.NewConnectionError
+    )
 
 
 def _texts(parts: list[dict[str, object]], keys: tuple[str, ...]) -> tuple[str, ...]:

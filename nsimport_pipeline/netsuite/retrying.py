@@ -34,7 +34,7 @@ class RetryPolicy:
         Exponential with full jitter, and never earlier than NetSuite asked for.
         """
         delay = chance * min(self.max_delay, self.base_delay * 2.0 ** min(failures - 1, 60))
-        return max(delay, self._asked(retry_after, delay))
+        return max(delay, self._asked(retry_after, chance))
 
     def rate_limit_delay(self, refusals: int, retry_after: float | None, chance: float) -> float:
         """Seconds before asking again after ``refusals`` (1, 2, …) refusals.
@@ -42,12 +42,12 @@ class RetryPolicy:
         Grows, and is spread over the upper half, so that those refused together do not come back together.
         """
         delay = (0.5 + chance / 2) * min(self.rate_limit_max, self.rate_limit_base * 2.0 ** min(refusals - 1, 60))
-        return max(delay, self._asked(retry_after, delay))
+        return max(delay, self._asked(retry_after, chance))
 
-    def _asked(self, retry_after: float | None, spread: float) -> float:
+    def _asked(self, retry_after: float | None, chance: float) -> float:
         if retry_after is None:
             return 0.0
-        return min(retry_after, self.retry_after_max) + min(spread, self.base_delay)
+        return min(retry_after, self.retry_after_max) + chance * self.base_delay
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def persevere(
             put_off += delay
             if put_off > policy.patience:
                 raise RateLimited(
-                    f"{refused}; gave up after waiting {put_off - delay:.0f} s: use fewer slots, or stop what else "
+                    f"{refused}; given up after waiting {put_off - delay:.0f} s: use fewer slots, or stop what else "
                     "uses the account",
                     retry_after=refused.retry_after,
                 ) from None
@@ -110,7 +110,7 @@ def persevere(
             failure = failed
             if failures >= policy.attempts:
                 # Not the same instance: it may be shared with threads that waited for the same token.
-                raise type(failed)(f"{failed}; gave up after {failures} attempts") from None
+                raise type(failed)(f"{failed}; given up at attempt {failures}") from None
             delay = policy.failure_delay(failures, failed.retry_after, random())
         if listener is not None:
             listener.on_retry(RetryEvent(failure.category, sent, delay, str(failure)))
