@@ -1,0 +1,352 @@
+"""What to do next about one open import: a pure function of what the databases say.
+
+Belongs here: the reconciler's decisions. Does not belong here: reading the snapshot or carrying actions out
+(``settle.py`` for the control tables, ``defs/wave_sensor.py`` for Dagster), or which queued runs may start (``gate.py``).
+
+Level-triggered: nothing depends on having seen an event. Deciding twice about the same state gives the same actions,
+and an action that was carried out is not decided again.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from nsimport_pipeline.errors import Category
+from nsimport_pipeline.imports.failures import after_failure
+from nsimport_pipeline.imports.records import Batch, Hold, ImportJob, RunSpec, RunView, TypePlan, Wave
+from nsimport_pipeline.imports.states import FINISHED_WAVES, BatchState, ImportState, WaveState
+from nsimport_pipeline.imports.waves import PlannedWave, plan_runs
+
+PLANNING_PATIENCE = timedelta(minutes=30)
+"""An import still being planned after so long was left behind by a process that died."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All there is to know about one open import."""
+
+    job: ImportJob
+    types: tuple[TypePlan, ...]
+    waves: tuple[Wave, ...]
+    batches: tuple[Batch, ...]
+    runs: tuple[RunView, ...] | None
+    """Its Dagster runs; None where they are not known: then nothing that depends on them is decided."""
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Start a wave: its batches become dispatched, its runs are submitted."""
+
+    wave: int
+    runs: tuple[RunSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Ask Dagster for runs of a wave that it does not have."""
+
+    runs: tuple[RunSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MarkProcessing:
+    """Every run of the wave exists in Dagster."""
+
+    wave: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """A batch that its run left behind: to be retried, or failed if its attempts are used up."""
+
+    batch: Batch
+    to: BatchState
+    attempts: int
+    """Failures to add: none if the run was ended before it began this batch."""
+    reason: str
+    not_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Regroup:
+    """Put batches that wait for a retry into a new wave of their level."""
+
+    wave: PlannedWave
+
+
+@dataclass(frozen=True, slots=True)
+class FinishWave:
+    wave: int
+    state: WaveState
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Begin to wind the import down."""
+
+    reason: str | None
+    """Why it failed; None if it is cancelled on request."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelWaiting:
+    """Cancel the batches that no run works on."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRun:
+    """Take a run that has not started out of the queue."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """An ended run was folded, so it holds back no later wave of its level; with ``hold`` none, no higher level either.
+
+    A higher level is held until everything left at the run's level belongs to a run that Dagster knows.
+    """
+
+    run_id: str
+    hold: Hold
+
+
+@dataclass(frozen=True, slots=True)
+class FinishImport:
+    state: ImportState
+    reason: str | None
+
+
+Action = (
+    Dispatch
+    | Submit
+    | MarkProcessing
+    | Fold
+    | Regroup
+    | FinishWave
+    | Stop
+    | CancelWaiting
+    | CancelRun
+    | Release
+    | FinishImport
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    actions: tuple[Action, ...]
+    reason: str
+    """Why the import is where it is, in a person's words."""
+
+
+def decide(snapshot: Snapshot, now: datetime) -> Decision:
+    """The actions that bring an open import one step on, and why it waits if there are none."""
+    job = snapshot.job
+    if job.state is ImportState.PLANNING:
+        if now - job.created_at > PLANNING_PATIENCE:
+            return Decision((FinishImport(ImportState.FAILED, "planning was broken off; start the import again"),), "")
+        return Decision((), "being planned")
+    actions: list[Action] = [*_fold(snapshot, now)]
+    if job.state is ImportState.CANCELLING:
+        actions += _wind_down(snapshot)
+    else:
+        actions += _stop(snapshot)
+        if not actions:
+            actions += _go_on(snapshot, now)
+    actions += _release(snapshot)
+    return Decision(tuple(actions), explain(snapshot, now))
+
+
+def _fold(snapshot: Snapshot, now: datetime) -> Iterable[Action]:
+    """Batches whose run is over without having settled them."""
+    if snapshot.runs is None:
+        return
+    alive = {run.run_id for run in snapshot.runs if not run.ended}
+    by_place: dict[tuple[int | None, int | None], list[RunView]] = defaultdict(list)
+    for run in snapshot.runs:
+        by_place[run.wave, run.number].append(run)
+    for batch in snapshot.batches:
+        if batch.state is BatchState.PROCESSING and batch.run_id not in alive:
+            yield _folded(snapshot.job, batch, 1, "its run ended before it was finished", now)
+        elif batch.state is BatchState.DISPATCHED:
+            runs = by_place[batch.wave, batch.run_number]
+            if runs and all(run.ended for run in runs):
+                failed = any(run.outcome == "failed" for run in runs)
+                yield _folded(snapshot.job, batch, int(failed), "its run ended before it was begun", now)
+
+
+def _folded(job: ImportJob, batch: Batch, attempts: int, reason: str, now: datetime) -> Fold:
+    # A run that dies is retried like a timeout: the batch itself may be without fault.
+    verdict = after_failure(Category.TIMEOUT, batch.attempts + attempts, job.retry_attempts)
+    if attempts and not verdict.retry:
+        return Fold(batch, BatchState.FAILED, attempts, reason)
+    not_before = now + timedelta(seconds=verdict.delay) if attempts else None
+    return Fold(batch, BatchState.RETRYING, attempts, reason, not_before)
+
+
+def _stop(snapshot: Snapshot) -> Iterable[Action]:
+    job = snapshot.job
+    ended_by_hand = any(run.outcome == "cancelled" for run in snapshot.runs or ()) and any(
+        not batch.terminal for batch in snapshot.batches
+    )
+    if ended_by_hand:
+        yield Stop(None)
+        return
+    if not job.continue_on_permanent:
+        failed = next((batch for batch in snapshot.batches if batch.state is BatchState.FAILED), None)
+        if failed is not None:
+            yield Stop(
+                f"{failed.record_type} batch {failed.range.partition_key} failed for good "
+                f"({failed.failure_reason}) and continue_on_permanent is off"
+            )
+
+
+def _wind_down(snapshot: Snapshot) -> Iterable[Action]:
+    waiting = {BatchState.PENDING, BatchState.DISPATCHED, BatchState.RETRYING}
+    if any(batch.state in waiting for batch in snapshot.batches):
+        yield CancelWaiting()
+    working = {batch.run_id for batch in snapshot.batches if batch.state is BatchState.PROCESSING}
+    for run in snapshot.runs or ():
+        if not run.ended and run.run_id not in working:
+            yield CancelRun(run.run_id)
+    yield from _finish_waves(snapshot)
+    if all(batch.terminal for batch in snapshot.batches) and all(w.state in FINISHED_WAVES for w in snapshot.waves):
+        reason = snapshot.job.failure_reason
+        yield FinishImport(ImportState.FAILED if reason else ImportState.CANCELLED, reason)
+
+
+def _go_on(snapshot: Snapshot, now: datetime) -> Iterable[Action]:
+    finished = list(_finish_waves(snapshot))
+    yield from finished
+    over = {action.wave for action in finished}
+    unfinished = sorted(
+        (wave for wave in snapshot.waves if wave.state not in FINISHED_WAVES and wave.number not in over),
+        key=lambda wave: (wave.level, wave.number),
+    )
+    if not unfinished:
+        yield from _finish_import(snapshot)
+        return
+    yield from _regroup(snapshot, now, unfinished)
+    if snapshot.runs is not None:
+        yield from _dispatch(snapshot, unfinished)
+
+
+def _finish_waves(snapshot: Snapshot) -> Iterable[FinishWave]:
+    by_wave: dict[int, list[Batch]] = defaultdict(list)
+    for batch in snapshot.batches:
+        by_wave[batch.wave].append(batch)
+    for wave in snapshot.waves:
+        members = by_wave[wave.number]
+        if wave.state in FINISHED_WAVES or not all(batch.terminal for batch in members):
+            continue
+        states = {batch.state for batch in members}
+        if BatchState.CANCELLED in states:
+            yield FinishWave(wave.number, WaveState.CANCELLED)
+        elif states == {BatchState.FAILED}:
+            yield FinishWave(wave.number, WaveState.FAILED)
+        else:
+            yield FinishWave(wave.number, WaveState.COMPLETED)
+
+
+def _regroup(snapshot: Snapshot, now: datetime, unfinished: list[Wave]) -> Iterable[Action]:
+    level = unfinished[0].level
+    if any(wave.state in (WaveState.PENDING, WaveState.DISPATCHING) for wave in unfinished if wave.level == level):
+        return
+    due = [
+        batch
+        for batch in snapshot.batches
+        if batch.level == level
+        and batch.state is BatchState.RETRYING
+        and (batch.not_before is None or batch.not_before <= now)
+    ]
+    if due:
+        number = max(wave.number for wave in snapshot.waves) + 1
+        ranges = [batch.range for batch in due[: snapshot.job.wave_size]]
+        yield Regroup(PlannedWave(number, level, tuple(ranges)))
+
+
+def _dispatch(snapshot: Snapshot, unfinished: list[Wave]) -> Iterable[Action]:
+    """The first unfinished wave, and the one after it early: the gate holds its runs until it is their turn."""
+    for wave in unfinished[:2]:
+        members = [batch for batch in snapshot.batches if batch.wave == wave.number]
+        if wave.state is WaveState.PENDING:
+            ranges = [batch.range for batch in members]
+            yield Dispatch(wave.number, tuple(plan_runs(wave.number, wave.level, ranges, snapshot.slots)))
+            return
+        seen = {(run.wave, run.number) for run in snapshot.runs or ()}
+        missing = [run for run in _dispatched_runs(wave, members) if (run.wave, run.number) not in seen]
+        if missing:
+            yield Submit(tuple(missing))
+        elif wave.state is WaveState.DISPATCHING:
+            yield MarkProcessing(wave.number)
+
+
+def _dispatched_runs(wave: Wave, members: Iterable[Batch]) -> list[RunSpec]:
+    """The runs that the dispatched batches of a wave were given to."""
+    by_run: dict[int, list[Batch]] = defaultdict(list)
+    for batch in members:
+        if batch.state is BatchState.DISPATCHED and batch.run_number is not None:
+            by_run[batch.run_number].append(batch)
+    return [
+        RunSpec(wave.number, number, group[0].record_type, wave.level, tuple(b.range.partition_key for b in group))
+        for number, group in sorted(by_run.items())
+    ]
+
+
+def _finish_import(snapshot: Snapshot) -> Iterable[Action]:
+    counted = {batch.record_type for batch in snapshot.batches}
+    unchecked = [plan.record_type for plan in snapshot.types if plan.record_type in counted and plan.in_sync is None]
+    # The run that settles a record type's last batch counts it; only when none is left is that given up.
+    if unchecked and (snapshot.runs is None or any(not run.ended for run in snapshot.runs)):
+        return
+    failed = sum(1 for batch in snapshot.batches if batch.state is BatchState.FAILED)
+    if failed:
+        yield FinishImport(ImportState.COMPLETED_WITH_FAILURES, f"{failed} batches failed")
+    else:
+        yield FinishImport(ImportState.COMPLETED, None)
+
+
+def _release(snapshot: Snapshot) -> Iterable[Action]:
+    """Ended runs that need not hold back others any more: see ``Release``."""
+    alive = {(run.wave, run.number) for run in snapshot.runs or () if not run.ended}
+    left = [batch for batch in snapshot.batches if not batch.terminal]
+    working = {(b.wave, b.run_number) for b in left if b.state in (BatchState.DISPATCHED, BatchState.PROCESSING)}
+    uncovered = {batch.level for batch in left if (batch.wave, batch.run_number) not in alive}
+    level_of = {wave.number: wave.level for wave in snapshot.waves}
+    for run in snapshot.runs or ():
+        if not run.ended or run.hold == "none" or (run.wave, run.number) in working - alive:
+            continue
+        hold: Hold = "level" if level_of.get(run.wave or 0) in uncovered else "none"
+        if hold != run.hold:
+            yield Release(run.run_id, hold)
+
+
+def explain(snapshot: Snapshot, now: datetime) -> str:
+    """Why the import is where it is, in one line."""
+    job = snapshot.job
+    open_batches = [batch for batch in snapshot.batches if not batch.terminal]
+    if job.state is ImportState.PLANNING:
+        return "being planned"
+    if job.state is ImportState.CANCELLING:
+        busy = sum(1 for batch in open_batches if batch.state is BatchState.PROCESSING)
+        return f"winding down: {busy} batches in flight" + (f"; {job.failure_reason}" if job.failure_reason else "")
+    if not open_batches:
+        return "every batch is settled; the final counts are being taken" if snapshot.batches else "nothing to import"
+    level = min(batch.level for batch in open_batches)
+    waves = [wave for wave in snapshot.waves if wave.level == level]
+    retrying = [batch for batch in open_batches if batch.level == level and batch.state is BatchState.RETRYING]
+    if retrying and len(retrying) == sum(1 for batch in open_batches if batch.level == level):
+        due = min((batch.not_before for batch in retrying if batch.not_before), default=now)
+        return f"level {level}: {len(retrying)} failed batches are tried again at {due:%H:%M:%S} UTC"
+    current = next((wave for wave in waves if wave.state not in FINISHED_WAVES), None)
+    if current is None:
+        return f"level {level}: {len(open_batches)} batches left"
+    members = [batch for batch in snapshot.batches if batch.wave == current.number]
+    done = sum(1 for batch in members if batch.terminal)
+    place = f"level {level}: wave {current.number} of {len(snapshot.waves)}"
+    if current.state in (WaveState.PENDING, WaveState.DISPATCHING):
+        return f"{place} is being dispatched"
+    begun = done or any(batch.state is BatchState.PROCESSING for batch in members)
+    return f"{place} {'running' if begun else 'waiting for its runs to start'}, {done} of {len(members)} batches done"

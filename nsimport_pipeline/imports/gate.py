@@ -1,0 +1,125 @@
+"""The gate: which queued runs may start now. Every run passes it, whoever asked for it.
+
+Belongs here: one pure function over run records and their tags. Does not belong here: reading runs from Dagster and
+opening the gate for those let in (``defs/run_coordinator.py``), or NetSuite's slots (a Dagster pool).
+
+The rules, per tenant, in the order in which runs were queued:
+
+1. *Level.* A run waits until every run of the same import at a lower level has settled all its batches.
+2. *Wave.* Within a level a run waits until every earlier wave of its import has settled the threshold's share of its
+   batches.
+3. *Size.* The batches admitted and not settled never exceed one wave plus the tail that the threshold leaves of the
+   one before. A run larger than that starts alone. A run that waits only for size lets no later one of its tenant
+   overtake it, so none starves.
+
+A batch is *settled* when it is completed or finally failed. A run that ended with unsettled batches holds others back
+until the wave sensor has folded them (its *hold* goes from ``wave`` to ``level``) and given them to another run (``none``).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import floor
+from typing import Literal
+
+from nsimport_pipeline.imports.records import Hold
+
+
+@dataclass(frozen=True, slots=True)
+class GateRun:
+    """A Dagster run as the gate sees it."""
+
+    run_id: str
+    tenant: str
+    group: str
+    """The import the run belongs to, or a name for what was started by hand together."""
+    level: int
+    wave: int
+    batches: int
+    done: int
+    """Settled batches."""
+    phase: Literal["shut", "open", "ended"]
+    """Queued and held; let in (queued, starting or running); over, in whatever way."""
+    hold: Hold = "wave"
+    """What it still holds back once it has ended with unsettled batches."""
+    threshold: float = 90.0
+    wave_size: int = 300
+
+    def unsettled(self, *holding: Hold) -> int:
+        """Batches that keep others waiting, as long as the run's hold is one of ``holding``."""
+        return max(0, self.batches - self.done) if self.phase != "ended" or self.hold in holding else 0
+
+    @property
+    def admitted(self) -> int:
+        """Batches that take room behind the gate."""
+        return max(0, self.batches - self.done) if self.phase == "open" else 0
+
+    @property
+    def room(self) -> int:
+        """Batches a tenant may have admitted and unsettled: one wave and the tail of the one before."""
+        return self.wave_size + floor(self.wave_size * (100 - self.threshold) / 100)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Why a queued run may not start yet."""
+
+    run_id: str
+    reason: str
+
+
+def admit(runs: Iterable[GateRun]) -> tuple[list[str], list[Held]]:
+    """Decide about all runs with phase ``shut``: the ids let in, in order, and the others with the reason.
+
+    ``runs``: every run of each open import and every live run besides, in the order in which they were queued.
+    """
+    by_tenant: dict[str, list[GateRun]] = defaultdict(list)
+    for run in runs:
+        by_tenant[run.tenant].append(run)
+    let_in: list[str] = []
+    held: list[Held] = []
+    for tenant_runs in by_tenant.values():
+        _admit_tenant(tenant_runs, let_in, held)
+    return let_in, held
+
+
+def _admit_tenant(runs: list[GateRun], let_in: list[str], held: list[Held]) -> None:
+    groups: dict[str, list[GateRun]] = defaultdict(list)
+    for run in runs:
+        groups[run.group].append(run)
+    in_order = {name: _first_seen(runs, name) for name in groups}
+    taken = sum(run.admitted for run in runs)
+    full: str | None = None
+    # Imports in the order in which their first run was queued; within one, levels and waves in their own order.
+    waiting = [(i, run) for i, run in enumerate(runs) if run.phase == "shut"]
+    for _, run in sorted(waiting, key=lambda item: (in_order[item[1].group], item[1].level, item[1].wave, item[0])):
+        reason = _blocked(run, groups[run.group]) or full
+        if reason is None and taken > 0 and taken + run.batches > run.room:
+            reason = full = f"{taken} batches are admitted, {run.batches} more would exceed {run.room}"
+        if reason is None:
+            taken += run.batches
+            let_in.append(run.run_id)
+        else:
+            held.append(Held(run.run_id, reason))
+
+
+def _first_seen(runs: list[GateRun], group: str) -> int:
+    return next(i for i, run in enumerate(runs) if run.group == group)
+
+
+def _blocked(run: GateRun, group: list[GateRun]) -> str | None:
+    below = [other for other in group if other.level < run.level and other.unsettled("wave", "level")]
+    if below:
+        level = min(other.level for other in below)
+        left = sum(other.unsettled("wave", "level") for other in below if other.level == level)
+        return f"level {level} has {left} batches to finish"
+    earlier: dict[int, list[GateRun]] = defaultdict(list)
+    for other in group:
+        if other.level == run.level and other.wave < run.wave:
+            earlier[other.wave].append(other)
+    for wave, members in sorted(earlier.items()):
+        total = sum(other.batches for other in members)
+        settled = total - sum(other.unsettled("wave") for other in members)
+        if settled * 100 < run.threshold * total:
+            return f"wave {wave} has {settled} of {total} batches done, {run.threshold:g}% are needed"
+    return None

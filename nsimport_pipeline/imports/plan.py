@@ -1,0 +1,184 @@
+"""Planning: ask NetSuite how many records there are, and pin them to key ranges.
+
+Belongs here: the few questions a plan asks NetSuite, and the pure arithmetic from the answers to key ranges, waves
+and an estimate. Does not belong here: writing a plan down (``start.py``) or carrying it out.
+
+The upper bound of a record type is its highest key at plan time, so that an import has a known size and ends,
+however busily records are added meanwhile. A million records cost two requests: one count, and one statement that
+returns the last key of every batch.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import ceil
+from typing import Protocol
+
+from nsimport_pipeline.errors import AccessDenied, PermanentError, RecordNotAvailable, ServerError
+from nsimport_pipeline.imports.records import KeyRange
+from nsimport_pipeline.imports.waves import PlannedWave, plan_waves
+from nsimport_pipeline.netsuite.client import KeyCount, Page
+from nsimport_pipeline.netsuite.suiteql import boundary_statement, key_alias, key_page_statement
+from nsimport_pipeline.record_types.criteria import Catalog, RecordType
+from nsimport_pipeline.record_types.graph import closure, levels
+
+PAGE_ROWS = 1000
+"""Most rows NetSuite returns to one request."""
+
+
+class Querier(Protocol):
+    """What planning needs of a NetSuite client."""
+
+    def query(self, statement: str, *, limit: int = 1000, offset: int = 0) -> Page: ...
+
+    def count(self, record_type: RecordType, low: int | None = None, high: int | None = None) -> KeyCount: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedType:
+    record_type: str
+    level: int
+    records: int
+    upper_bound: int | None
+    ranges: tuple[KeyRange, ...]
+    requests: int
+    """Requests that planning this record type took."""
+    unavailable: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything an import will do: its record types, lowest level first, and its waves."""
+
+    types: tuple[PlannedType, ...]
+    waves: tuple[PlannedWave, ...]
+
+    @property
+    def records(self) -> int:
+        return sum(planned.records for planned in self.types)
+
+    @property
+    def batches(self) -> int:
+        return sum(len(planned.ranges) for planned in self.types)
+
+    @property
+    def requests(self) -> int:
+        """Requests the import will cost: one for each batch, and one for each record type's final count."""
+        return self.batches + sum(1 for planned in self.types if planned.unavailable is None)
+
+    def estimate(self, slots: int, seconds_per_request: float) -> float:
+        """Seconds the import takes at least: its levels follow each other, within one all slots are used."""
+        per_level: dict[int, int] = {}
+        for planned in self.types:
+            per_level[planned.level] = per_level.get(planned.level, 0) + len(planned.ranges)
+        return sum(ceil(batches / slots) * seconds_per_request for batches in per_level.values())
+
+
+def chosen_types(catalog: Catalog, requested: Iterable[str], *, with_dependencies: bool) -> list[str]:
+    """The record types of a request: the closure, or only those named. Unknown ones are a ConfigurationError."""
+    names = list(requested)
+    return closure(catalog, names) if with_dependencies else sorted({catalog.require(name).name for name in names})
+
+
+def make_plan(
+    catalog: Catalog,
+    names: Sequence[str],
+    *,
+    client: Querier,
+    wave_size: int,
+    batch_sizes: Mapping[str, int],
+    workers: int,
+    on_planned: Callable[[PlannedType], None] = lambda planned: None,
+) -> Plan:
+    """Ask NetSuite about each of ``names`` and cut what it has into batches and waves.
+
+    ``client`` must take a slot for each request it sends; ``workers`` ask at the same time.
+    A record type that the account does not have is planned as unavailable. Other failures are raised.
+    """
+    level_of = levels(catalog, names)
+
+    def plan_one(name: str) -> PlannedType:
+        planned = plan_type(catalog[name], level_of[name], client=client, batch_size=batch_sizes.get(name, PAGE_ROWS))
+        on_planned(planned)
+        return planned
+
+    with ThreadPoolExecutor(max_workers=max(1, min(workers, len(names) or 1))) as executor:
+        types = list(executor.map(plan_one, sorted(names, key=lambda name: (level_of[name], name))))
+    ranges = [key_range for planned in types for key_range in planned.ranges]
+    return Plan(tuple(types), tuple(plan_waves(ranges, level_of, wave_size)))
+
+
+def plan_type(record_type: RecordType, level: int, *, client: Querier, batch_size: int = PAGE_ROWS) -> PlannedType:
+    """Pin one record type's records to key ranges of ``batch_size`` records.
+
+    Raises ImportFailure if NetSuite cannot be asked; one that does not have the record type is no failure.
+    """
+    try:
+        counted = client.count(record_type)
+    except RecordNotAvailable as error:
+        feature = record_type.source.requires
+        hint = f" (needs the {feature} feature, and a role that may see it)" if feature else ""
+        return PlannedType(record_type.name, level, 0, None, (), 1, unavailable=f"{error}{hint}")
+    if counted.n == 0 or counted.low is None or counted.high is None:
+        return PlannedType(record_type.name, level, 0, None, (), 1)
+    low, high = counted.low - 1, counted.high
+    boundaries: list[int] = []
+    requests = 0
+    if counted.n > batch_size:
+        boundaries, requests = _boundaries(record_type, low, high, batch_size, client)
+    ranges = key_ranges(record_type.name, low, high, boundaries, counted.n, batch_size)
+    return PlannedType(record_type.name, level, counted.n, high, ranges, requests + 1)
+
+
+def key_ranges(
+    record_type: str, low: int, high: int, boundaries: Sequence[int], records: int, batch_size: int
+) -> tuple[KeyRange, ...]:
+    """Cut ``low < key <= high`` at the last key of each full batch.
+
+    ``boundaries`` ascend; together the ranges cover every key exactly once. A partition's key is the offset of its
+    first record.
+    """
+    ends = [boundary for boundary in boundaries if boundary < high] + [high]
+    starts = [low, *ends[:-1]]
+    last = len(ends) - 1
+    return tuple(
+        KeyRange(
+            record_type=record_type,
+            number=number,
+            partition_key=str(number * batch_size),
+            low=start,
+            high=end,
+            expected=batch_size if number < last else max(0, records - last * batch_size),
+        )
+        for number, (start, end) in enumerate(zip(starts, ends, strict=True))
+    )
+
+
+def _boundaries(
+    record_type: RecordType, low: int, high: int, batch_size: int, client: Querier
+) -> tuple[list[int], int]:
+    """The last key of every full batch, and the requests it took to learn them."""
+    boundaries: list[int] = []
+    requests = 0
+    start = low
+    try:
+        while True:
+            page = client.query(boundary_statement(record_type, start, high, batch_size), limit=PAGE_ROWS)
+            requests += 1
+            boundaries += [int(item["last_key"]) for item in page.items]
+            if len(page.items) < PAGE_ROWS:
+                return boundaries, requests
+            start = boundaries[-1]
+    except (AccessDenied, RecordNotAvailable):
+        raise
+    except (PermanentError, ServerError):
+        pass
+    # Some accounts refuse ROW_NUMBER(): then every key is read once, a page for each batch.
+    boundaries, start, key = [], low, key_alias(record_type)
+    while True:
+        page = client.query(key_page_statement(record_type, start, high), limit=batch_size)
+        requests += 1
+        if len(page.items) < batch_size:
+            return boundaries, requests
+        start = int(page.items[-1][key])
+        boundaries.append(start)

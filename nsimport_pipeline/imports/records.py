@@ -1,0 +1,158 @@
+"""The plain values the import works with: an import, its record types, waves, batches, and what a batch did.
+
+Belongs here: frozen dataclasses and what can be read off them alone. Does not belong here: reading or writing them
+(``store.py``). Times are aware UTC datetimes, durations seconds, keys NetSuite internal ids.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from nsimport_pipeline.errors import Category
+from nsimport_pipeline.imports.states import TERMINAL_BATCHES, BatchState, ImportState, WaveState
+
+Mode = Literal["full", "incremental"]
+Origin = Literal["import", "manual"]
+"""``import``: asked for as an import. ``manual``: partitions materialized by hand in the Dagster UI."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportJob:
+    import_id: str
+    tenant: str
+    mode: Mode
+    origin: Origin
+    state: ImportState
+    requested: tuple[str, ...]
+    wave_size: int
+    completion_threshold: float
+    retry_attempts: int
+    continue_on_permanent: bool
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    failure_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TypePlan:
+    """What an import means to do for one record type, and what the final count said."""
+
+    record_type: str
+    level: int
+    expected: int
+    upper_bound: int | None
+    """Highest key at plan time; None if there were no records."""
+    unavailable: str | None = None
+    """Why the account does not have this record type, if so."""
+    source_count: int | None = None
+    table_count: int | None = None
+    in_sync: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wave:
+    number: int
+    level: int
+    state: WaveState
+    retried: int = 0
+    dispatched_at: datetime | None = None
+    completed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRange:
+    """The records with ``low < key <= high``: one batch of one record type."""
+
+    record_type: str
+    number: int
+    """Position among the record type's batches, from 0."""
+    partition_key: str
+    """The offset the range begins at, as text: the name of the Dagster partition."""
+    low: int
+    high: int
+    expected: int
+    """Records NetSuite had in the range at plan time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    id: int
+    range: KeyRange
+    wave: int
+    level: int
+    state: BatchState
+    run_number: int | None = None
+    attempts: int = 0
+    """Failures so far; waiting is not counted."""
+    run_id: str | None = None
+    not_before: datetime | None = None
+    """A retry waits until then."""
+    failure_category: Category | None = None
+    failure_reason: str | None = None
+
+    @property
+    def record_type(self) -> str:
+        return self.range.record_type
+
+    @property
+    def terminal(self) -> bool:
+        return self.state in TERMINAL_BATCHES
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStats:
+    """What one batch read, wrote and took."""
+
+    rows_read: int = 0
+    rows_upserted: int = 0
+    rows_rejected: int = 0
+    rows_deleted: int = 0
+    """Rows marked deleted because NetSuite no longer has them."""
+    requests: int = 0
+    retries: int = 0
+    statements: int = 0
+    slot_wait_seconds: float = 0.0
+    fetch_seconds: float = 0.0
+    transform_seconds: float = 0.0
+    write_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """One run of a wave: adjacent partitions of one record type, in order."""
+
+    wave: int
+    number: int
+    record_type: str
+    level: int
+    partition_keys: tuple[str, ...]
+
+
+Hold = Literal["wave", "level", "none"]
+"""What an ended run with unsettled batches still holds back: later waves and higher levels, only higher levels, nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A Dagster run of an import, as far as the import is concerned."""
+
+    run_id: str
+    wave: int | None
+    number: int | None
+    outcome: Literal["alive", "succeeded", "failed", "cancelled"]
+    hold: Hold = "wave"
+
+    @property
+    def ended(self) -> bool:
+        return self.outcome != "alive"
+
+
+def tenant_of(import_id: str) -> str:
+    """The tenant whose import this is: the id starts with its name."""
+    return import_id.rsplit("-", 2)[0]
+
+
+def new_import_id(tenant: str, now: datetime, suffix: str) -> str:
+    """``<tenant>-<UTC time>-<suffix>``: sorts by time, and fits a Dagster tag (63 characters)."""
+    return f"{tenant}-{now:%Y%m%d%H%M%S}-{suffix}"

@@ -1,0 +1,188 @@
+"""Carrying decisions out in the control tables, until nothing more is to be done there.
+
+Belongs here: reading a snapshot, applying actions. Does not belong here: deciding (``decide.py``), or anything in
+Dagster: what has to be asked of it is returned to the caller.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine
+
+from nsimport_pipeline.errors import Category
+from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.decide import (
+    Action,
+    CancelRun,
+    CancelWaiting,
+    Dispatch,
+    FinishImport,
+    FinishWave,
+    Fold,
+    MarkProcessing,
+    Regroup,
+    Release,
+    Snapshot,
+    Stop,
+    Submit,
+    decide,
+)
+from nsimport_pipeline.imports.records import Hold, RunSpec, RunView
+from nsimport_pipeline.imports.states import OPEN_IMPORTS, BatchState, ImportState, WaveState
+
+MOST_ROUNDS = 20
+"""Rounds of deciding in one go; what is left then is done by the next tick."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is left to be asked of Dagster after the control tables are settled."""
+
+    submit: tuple[RunSpec, ...] = ()
+    cancel: tuple[str, ...] = ()
+    """Ids of runs to take out of the queue."""
+    release: tuple[tuple[str, Hold], ...] = ()
+    """Ended runs and what they hold back from now on."""
+    reason: str = ""
+    """Why the import is where it is."""
+    finished: ImportState | None = None
+
+
+def settle(
+    engine: Engine,
+    import_id: str,
+    *,
+    slots: int,
+    now: Callable[[], datetime],
+    runs: Sequence[RunView] | None = None,
+) -> Outcome:
+    """Bring one import as far on as can be without waiting, and say what Dagster has to do for it.
+
+    ``runs``: its Dagster runs, or None for a caller that does not know them. Safe to call at any time, from anywhere.
+    """
+    submit: dict[tuple[int, int], RunSpec] = {}
+    cancel: dict[str, None] = {}
+    release: dict[str, Hold] = {}
+    reason = ""
+    for _ in range(MOST_ROUNDS):
+        moment = now()
+        with engine.begin() as connection:
+            snapshot = read_snapshot(connection, import_id, runs, slots)
+            if snapshot is None or snapshot.job.state not in OPEN_IMPORTS:
+                state = snapshot.job.state if snapshot else None
+                return Outcome((), tuple(cancel), tuple(release.items()), reason, state)
+            decision = decide(snapshot, moment)
+            reason = decision.reason
+            changed = False
+            for action in decision.actions:
+                match action:
+                    case Submit(specs):
+                        submit |= {(spec.wave, spec.number): spec for spec in specs}
+                    case CancelRun(run_id):
+                        cancel[run_id] = None
+                    case Release(run_id, hold):
+                        release[run_id] = hold
+                    case _:
+                        changed |= _apply(connection, snapshot, action, moment)
+        if not changed:
+            break
+    return Outcome(tuple(submit.values()), tuple(cancel), tuple(release.items()), reason)
+
+
+def read_snapshot(
+    connection: Connection, import_id: str, runs: Sequence[RunView] | None, slots: int
+) -> Snapshot | None:
+    """All the control tables say about an import; None if there is no such import."""
+    job = store.find_job(connection, import_id)
+    if job is None:
+        return None
+    return Snapshot(
+        job=job,
+        types=tuple(store.type_plans(connection, import_id)),
+        waves=tuple(store.waves(connection, import_id)),
+        batches=tuple(store.batches(connection, import_id)),
+        runs=None if runs is None else tuple(runs),
+        slots=slots,
+    )
+
+
+def _apply(connection: Connection, snapshot: Snapshot, action: Action, now: datetime) -> bool:
+    """Carry one action out. False if somebody else did, or the state it was decided on is gone."""
+    import_id = snapshot.job.import_id
+    match action:
+        case Dispatch(wave, specs):
+            if not store.move_wave(connection, import_id, wave, WaveState.DISPATCHING, now):
+                return False
+            store.dispatch_batches(connection, import_id, specs, now)
+            store.move_import(connection, import_id, ImportState.RUNNING, now)
+            batches = sum(len(spec.partition_keys) for spec in specs)
+            message = f"{batches} batches in {len(specs)} runs"
+            store.record_event(connection, import_id, "wave_dispatched", now, wave=wave, message=message)
+        case MarkProcessing(wave):
+            return store.move_wave(connection, import_id, wave, WaveState.PROCESSING, now)
+        case Fold():
+            return _fold(connection, import_id, action, now)
+        case Regroup(wave):
+            moved = store.regroup(connection, import_id, wave, now)
+            message = f"{moved} batches to be tried again"
+            if moved:
+                store.record_event(connection, import_id, "batches_retried", now, wave=wave.number, message=message)
+            return bool(moved)
+        case FinishWave(number, state):
+            if not store.move_wave(connection, import_id, number, state, now):
+                return False
+            store.record_event(connection, import_id, f"wave_{state.value}", now, wave=number)
+        case Stop(reason):
+            if not store.move_import(connection, import_id, ImportState.CANCELLING, now, reason):
+                return False
+            store.record_event(connection, import_id, "import_cancelling", now, message=reason)
+        case CancelWaiting():
+            waiting = (BatchState.PENDING, BatchState.DISPATCHED, BatchState.RETRYING)
+            return bool(store.cancel_batches(connection, import_id, now, waiting))
+        case FinishImport(state, reason):
+            if not store.move_import(connection, import_id, state, now, reason):
+                return False
+            store.record_event(connection, import_id, f"import_{state.value}", now, message=reason)
+        case _:
+            return False
+    return True
+
+
+def _fold(connection: Connection, import_id: str, fold: Fold, now: datetime) -> bool:
+    batch = fold.batch
+    folded = store.fail_batch(
+        connection,
+        batch,
+        to=fold.to,
+        category=Category.UNKNOWN,
+        reason=fold.reason,
+        now=now,
+        not_before=fold.not_before,
+        attempts=fold.attempts,
+    )
+    if folded:
+        store.record_event(
+            connection,
+            import_id,
+            "batch_folded",
+            now,
+            wave=batch.wave,
+            record_type=batch.record_type,
+            partition_key=batch.range.partition_key,
+            run_id=batch.run_id,
+            message=fold.reason,
+        )
+    if folded and fold.attempts:
+        store.record_error(
+            connection,
+            import_id,
+            Category.UNKNOWN,
+            fold.reason,
+            now,
+            record_type=batch.record_type,
+            partition_key=batch.range.partition_key,
+            attempt=batch.attempts + fold.attempts,
+            final=fold.to is BatchState.FAILED,
+        )
+    return folded

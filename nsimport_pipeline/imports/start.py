@@ -1,0 +1,142 @@
+"""Starting an import: one open import for a tenant's record type, planned and written down.
+
+Belongs here: the life of an import until its first wave can be dispatched. Does not belong here: the questions asked
+of NetSuite (``plan.py``), or anything after (``decide.py``).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy import Engine
+
+from nsimport_pipeline.errors import RefusedError
+from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.plan import Plan
+from nsimport_pipeline.imports.records import ImportJob, Mode, Origin, TypePlan, new_import_id
+from nsimport_pipeline.imports.states import ImportState
+from nsimport_pipeline.settings import Tenant
+from nsimport_pipeline.warehouse.migrate import serialise
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a user asks for."""
+
+    record_types: tuple[str, ...]
+    """As named by the user."""
+    chosen: tuple[str, ...]
+    """With their dependencies, unless these were left out."""
+    mode: Mode = "full"
+    wave_size: int | None = None
+    """Instead of the tenant's."""
+
+
+def open_import(engine: Engine, tenant: Tenant, request: Request, *, now: datetime, suffix: str) -> ImportJob:
+    """Write down that an import is being planned, and return it.
+
+    Raises RefusedError with the other's id if one of its record types is already being imported.
+    """
+    job = new_job(tenant, request, now=now, suffix=suffix, origin="import")
+    with engine.begin() as connection:
+        serialise(connection)
+        taken = store.open_import_of(connection, request.chosen)
+        if taken is not None:
+            raise RefusedError(
+                f"{taken[1]} is already being imported for tenant {tenant.name!r} by {taken[0]}: wait for it, or "
+                f"`nsimport cancel {taken[0]}`"
+            )
+        store.insert_job(connection, job)
+        store.insert_type_plans(
+            connection,
+            job.import_id,
+            [TypePlan(name, level=0, expected=0, upper_bound=None) for name in request.chosen],
+        )
+        store.record_event(connection, job.import_id, "import_created", now)
+    return job
+
+
+def new_job(tenant: Tenant, request: Request, *, now: datetime, suffix: str, origin: Origin) -> ImportJob:
+    return ImportJob(
+        import_id=new_import_id(tenant.name, now, suffix),
+        tenant=tenant.name,
+        mode=request.mode,
+        origin=origin,
+        state=ImportState.PLANNING,
+        requested=request.record_types,
+        wave_size=request.wave_size or tenant.wave_size,
+        completion_threshold=tenant.completion_threshold,
+        retry_attempts=tenant.retry_attempts,
+        continue_on_permanent=tenant.continue_on_permanent,
+        created_at=now,
+    )
+
+
+def write_plan(engine: Engine, job: ImportJob, plan: Plan, *, now: datetime) -> ImportJob:
+    """Write record types, waves, batches and partitions in one transaction; the import is then pending."""
+    with engine.begin() as connection:
+        store.update_type_plans(
+            connection,
+            job.import_id,
+            [TypePlan(p.record_type, p.level, p.records, p.upper_bound, p.unavailable) for p in plan.types],
+        )
+        store.insert_waves(connection, job.import_id, plan.waves)
+        store.pin_ranges(connection, job.import_id, {p.record_type: p.ranges for p in plan.types if not p.unavailable})
+        store.move_import(connection, job.import_id, ImportState.PENDING, now)
+        store.record_event(
+            connection,
+            job.import_id,
+            "import_planned",
+            now,
+            message=f"{plan.records} records in {plan.batches} batches and {len(plan.waves)} waves",
+        )
+    return replace(job, state=ImportState.PENDING)
+
+
+def abandon(engine: Engine, job: ImportJob, reason: str, *, now: datetime) -> None:
+    """Planning did not come to an end: the import failed before it began."""
+    with engine.begin() as connection:
+        store.move_import(connection, job.import_id, ImportState.FAILED, now, reason)
+        store.record_event(connection, job.import_id, "import_failed", now, message=reason)
+
+
+def manual_import(
+    engine: Engine,
+    tenant: Tenant,
+    record_type: str,
+    level: int,
+    partition_keys: Sequence[str],
+    *,
+    now: datetime,
+    suffix: str,
+) -> ImportJob:
+    """Write down the import that a run started by hand carries out: these partitions, one wave.
+
+    Raises RefusedError if a partition has no key range: nothing was planned for it yet.
+    """
+    from nsimport_pipeline.imports.waves import PlannedWave
+
+    request = Request((record_type,), (record_type,))
+    job = replace(
+        new_job(tenant, request, now=now, suffix=suffix, origin="manual"), state=ImportState.RUNNING, started_at=now
+    )
+    with engine.begin() as connection:
+        existing = store.find_job(connection, job.import_id)
+        if existing is not None:
+            return existing
+        ranges = store.pinned_ranges(connection, record_type, partition_keys)
+        missing = set(partition_keys) - {r.partition_key for r in ranges}
+        if missing:
+            raise RefusedError(
+                f"partition {sorted(missing)[0]} of {record_type} is not planned: run "
+                f"`nsimport import {record_type} --tenant {tenant.name}` first"
+            )
+        store.insert_job(connection, job)
+        store.insert_type_plans(
+            connection,
+            job.import_id,
+            [TypePlan(record_type, level, sum(r.expected for r in ranges), max(r.high for r in ranges))],
+        )
+        store.insert_waves(connection, job.import_id, [PlannedWave(1, level, tuple(ranges))])
+        store.record_event(connection, job.import_id, "import_created", now, message="partitions launched by hand")
+    return job

@@ -1,0 +1,72 @@
+"""Bringing a tenant's control tables to the shape this version needs.
+
+Belongs here: running the migrations, and the one lock over a tenant's database. Does not belong here: imported tables
+(``schema.py`` creates and widens them from the criteria).
+"""
+
+from pathlib import Path
+from threading import Lock
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, inspect, text
+
+VERSION_TABLE = "nsimport_schema_version"
+_SCRIPTS = Path(__file__).parent / "migrations"
+_LOCK_NAME = "nsimport_migrate"
+_LOCK_SECONDS = 60
+
+# Alembic keeps the running migration in module globals.
+_one_at_a_time = Lock()
+
+
+def ensure_control_tables(engine: Engine) -> None:
+    """Create or upgrade the control tables. Cheap when there is nothing to do, safe from several processes at once."""
+    if current_revision(engine) == head_revision():
+        return
+    with _one_at_a_time, engine.connect() as connection:
+        mysql = connection.dialect.name in ("mysql", "mariadb")
+        if mysql:
+            connection.execute(text("SELECT GET_LOCK(:name, :seconds)"), {"name": _LOCK_NAME, "seconds": _LOCK_SECONDS})
+        try:
+            command.upgrade(_config(connection), "head")
+            connection.commit()
+        finally:
+            if mysql:
+                connection.rollback()
+                connection.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": _LOCK_NAME})
+
+
+def remove_control_tables(engine: Engine) -> None:
+    """Take every migration back. The imported tables stay."""
+    with _one_at_a_time, engine.connect() as connection:
+        command.downgrade(_config(connection), "base")
+        connection.commit()
+
+
+def current_revision(engine: Engine) -> str | None:
+    with engine.connect() as connection:
+        if not inspect(connection).has_table(VERSION_TABLE):
+            return None
+        return connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
+
+
+def head_revision() -> str | None:
+    return ScriptDirectory(str(_SCRIPTS)).get_current_head()
+
+
+def serialise(connection: Connection) -> None:
+    """Let one transaction at a time go on from here, over all processes that use this database.
+
+    Row lock on MySQL; a write transaction on SQLite is alone anyway.
+    """
+    if connection.dialect.name != "sqlite":
+        connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE} FOR UPDATE"))  # noqa: S608
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config

@@ -1,0 +1,203 @@
+"""The control tables."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import mysql
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+_TIMESTAMP = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+_LONG = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+_SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_OPTIONS = {
+    "mysql_charset": "utf8mb4",
+    "mysql_engine": "InnoDB",
+    "mariadb_charset": "utf8mb4",
+    "mariadb_engine": "InnoDB",
+    # A migration that was killed half-way is simply run again.
+    "if_not_exists": True,
+}
+
+
+def upgrade() -> None:
+    op.create_table(
+        "import_errors",
+        sa.Column("id", _SERIAL, autoincrement=True, nullable=False),
+        sa.Column("import_id", sa.String(length=64), nullable=False),
+        sa.Column("at", _TIMESTAMP, nullable=False),
+        sa.Column("category", sa.String(length=32), nullable=False),
+        sa.Column("record_type", sa.String(length=64), nullable=True),
+        sa.Column("partition_key", sa.String(length=64), nullable=True),
+        sa.Column("column_name", sa.String(length=64), nullable=True),
+        sa.Column("attempt", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("final", sa.Boolean(), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        **_OPTIONS,
+    )
+    op.create_index("ix_import_errors_import", "import_errors", ["import_id", "category"], unique=False)
+    op.create_table(
+        "import_jobs",
+        sa.Column("import_id", sa.String(length=64), nullable=False),
+        sa.Column("tenant", sa.String(length=32), nullable=False),
+        sa.Column("mode", sa.String(length=16), nullable=False),
+        sa.Column("origin", sa.String(length=16), nullable=False),
+        sa.Column("state", sa.String(length=32), nullable=False),
+        sa.Column("requested", sa.JSON(), nullable=False),
+        sa.Column("wave_size", sa.Integer(), nullable=False),
+        sa.Column("completion_threshold", sa.Float(), nullable=False),
+        sa.Column("retry_attempts", sa.Integer(), nullable=False),
+        sa.Column("continue_on_permanent", sa.Boolean(), nullable=False),
+        sa.Column("created_at", _TIMESTAMP, nullable=False),
+        sa.Column("started_at", _TIMESTAMP, nullable=True),
+        sa.Column("finished_at", _TIMESTAMP, nullable=True),
+        sa.Column("failure_reason", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("import_id"),
+        **_OPTIONS,
+    )
+    op.create_index("ix_import_jobs_state", "import_jobs", ["state"], unique=False)
+    op.create_table(
+        "import_record_types",
+        sa.Column("import_id", sa.String(length=64), nullable=False),
+        sa.Column("record_type", sa.String(length=64), nullable=False),
+        sa.Column("dependency_level", sa.Integer(), nullable=False),
+        sa.Column("expected", sa.BigInteger(), nullable=False),
+        sa.Column("upper_bound", sa.BigInteger(), nullable=True),
+        sa.Column("unavailable", sa.Text(), nullable=True),
+        sa.Column("source_count", sa.BigInteger(), nullable=True),
+        sa.Column("table_count", sa.BigInteger(), nullable=True),
+        sa.Column("in_sync", sa.Boolean(), nullable=True),
+        sa.Column("checked_at", _TIMESTAMP, nullable=True),
+        sa.PrimaryKeyConstraint("import_id", "record_type"),
+        **_OPTIONS,
+    )
+    op.create_table(
+        "job_events",
+        sa.Column("id", _SERIAL, autoincrement=True, nullable=False),
+        sa.Column("import_id", sa.String(length=64), nullable=False),
+        sa.Column("at", _TIMESTAMP, nullable=False),
+        sa.Column("event", sa.String(length=48), nullable=False),
+        sa.Column("wave_number", sa.Integer(), nullable=True),
+        sa.Column("record_type", sa.String(length=64), nullable=True),
+        sa.Column("partition_key", sa.String(length=64), nullable=True),
+        sa.Column("run_id", sa.String(length=64), nullable=True),
+        sa.Column("message", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        **_OPTIONS,
+    )
+    op.create_index("ix_job_events_import", "job_events", ["import_id", "id"], unique=False)
+    op.create_table(
+        "partition_ranges",
+        sa.Column("record_type", sa.String(length=64), nullable=False),
+        sa.Column("batch_number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("partition_key", sa.String(length=64), nullable=False),
+        sa.Column("low_key", sa.BigInteger(), nullable=False),
+        sa.Column("high_key", sa.BigInteger(), nullable=False),
+        sa.Column("expected", sa.Integer(), nullable=False),
+        sa.Column("import_id", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("record_type", "batch_number"),
+        **_OPTIONS,
+    )
+    op.create_table(
+        "rejected_records",
+        sa.Column("id", _SERIAL, autoincrement=True, nullable=False),
+        sa.Column("import_id", sa.String(length=64), nullable=False),
+        sa.Column("record_type", sa.String(length=64), nullable=False),
+        sa.Column("partition_key", sa.String(length=64), nullable=False),
+        sa.Column("refid", sa.BigInteger(), nullable=True),
+        sa.Column("column_name", sa.String(length=128), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("raw", _LONG, nullable=False),
+        sa.Column("rejected_at", _TIMESTAMP, nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        **_OPTIONS,
+    )
+    op.create_index(
+        "ix_rejected_records_batch", "rejected_records", ["import_id", "record_type", "partition_key"], unique=False
+    )
+    op.create_table(
+        "sync_watermarks",
+        sa.Column("record_type", sa.String(length=64), nullable=False),
+        sa.Column("modified_at", _TIMESTAMP, nullable=False),
+        sa.Column("refid", sa.BigInteger(), nullable=False),
+        sa.Column("import_id", sa.String(length=64), nullable=False),
+        sa.Column("updated_at", _TIMESTAMP, nullable=False),
+        sa.PrimaryKeyConstraint("record_type"),
+        **_OPTIONS,
+    )
+    op.create_table(
+        "wave_batches",
+        sa.Column("id", _SERIAL, autoincrement=True, nullable=False),
+        sa.Column("import_id", sa.String(length=64), nullable=False),
+        sa.Column("batch_id", sa.String(length=96), nullable=False),
+        sa.Column("wave_number", sa.Integer(), nullable=False),
+        sa.Column("run_number", sa.Integer(), nullable=True),
+        sa.Column("dependency_level", sa.Integer(), nullable=False),
+        sa.Column("record_type", sa.String(length=64), nullable=False),
+        sa.Column("batch_number", sa.Integer(), nullable=False),
+        sa.Column("partition_key", sa.String(length=64), nullable=False),
+        sa.Column("low_key", sa.BigInteger(), nullable=False),
+        sa.Column("high_key", sa.BigInteger(), nullable=True),
+        sa.Column("expected", sa.Integer(), nullable=False),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("not_before", _TIMESTAMP, nullable=True),
+        sa.Column("run_id", sa.String(length=64), nullable=True),
+        sa.Column("failure_category", sa.String(length=32), nullable=True),
+        sa.Column("failure_reason", sa.Text(), nullable=True),
+        sa.Column("dispatched_at", _TIMESTAMP, nullable=True),
+        sa.Column("started_at", _TIMESTAMP, nullable=True),
+        sa.Column("finished_at", _TIMESTAMP, nullable=True),
+        sa.Column("rows_read", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("rows_upserted", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("rows_rejected", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("rows_deleted", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("requests", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("retries", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("statements", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("slot_wait_seconds", sa.Float(), server_default="0", nullable=False),
+        sa.Column("fetch_seconds", sa.Float(), server_default="0", nullable=False),
+        sa.Column("transform_seconds", sa.Float(), server_default="0", nullable=False),
+        sa.Column("write_seconds", sa.Float(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("import_id", "batch_id", name="uq_wave_batches_batch"),
+        **_OPTIONS,
+    )
+    op.create_index("ix_wave_batches_type", "wave_batches", ["import_id", "record_type", "batch_number"], unique=False)
+    op.create_index("ix_wave_batches_wave", "wave_batches", ["import_id", "wave_number", "status"], unique=False)
+    op.create_table(
+        "wave_coordination",
+        sa.Column("id", _SERIAL, autoincrement=True, nullable=False),
+        sa.Column("import_id", sa.String(length=64), nullable=False),
+        sa.Column("wave_number", sa.Integer(), nullable=False),
+        sa.Column("dependency_level", sa.Integer(), nullable=False),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("retried_batches", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("dispatched_at", _TIMESTAMP, nullable=True),
+        sa.Column("completed_at", _TIMESTAMP, nullable=True),
+        sa.Column("failure_reason", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("import_id", "wave_number", name="uq_wave_coordination_wave"),
+        **_OPTIONS,
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("wave_coordination")
+    op.drop_index("ix_wave_batches_wave", table_name="wave_batches")
+    op.drop_index("ix_wave_batches_type", table_name="wave_batches")
+    op.drop_table("wave_batches")
+    op.drop_table("sync_watermarks")
+    op.drop_index("ix_rejected_records_batch", table_name="rejected_records")
+    op.drop_table("rejected_records")
+    op.drop_table("partition_ranges")
+    op.drop_index("ix_job_events_import", table_name="job_events")
+    op.drop_table("job_events")
+    op.drop_table("import_record_types")
+    op.drop_index("ix_import_jobs_state", table_name="import_jobs")
+    op.drop_table("import_jobs")
+    op.drop_index("ix_import_errors_import", table_name="import_errors")
+    op.drop_table("import_errors")
