@@ -1,8 +1,8 @@
 """The only conversation with NetSuite over HTTP: one tenant, many threads, whole answers or a typed failure.
 
 Belongs here: connections, timeouts, sending and reading a SuiteQL query, fetching a range of keys completely.
-Does not belong here: statements (``suiteql.py``), signing (``auth.py``), what errors mean (``errors.py``), when to try
-again (``retrying.py``), or how many requests may be in flight (``slots.py``).
+Does not belong here: statements (``suiteql.py``), signing (``auth.py``), what answers and errors mean (``answers.py``,
+``errors.py``), when to try again (``retrying.py``), or how many requests may be in flight (``slots.py``).
 """
 
 import time
@@ -20,6 +20,7 @@ import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 
 from nsimport_pipeline.errors import ImportFailure, IncompleteResponse, TimedOut
+from nsimport_pipeline.netsuite.answers import KeyCount, Page, Row, key_count, parse_page
 from nsimport_pipeline.netsuite.auth import authenticator
 from nsimport_pipeline.netsuite.errors import classify, classify_exception
 from nsimport_pipeline.netsuite.retrying import RetryListener, RetryPolicy, persevere
@@ -36,24 +37,12 @@ from nsimport_pipeline.netsuite.suiteql import (
 from nsimport_pipeline.record_types.criteria import RecordType
 from nsimport_pipeline.settings import Tenant
 
+__all__ = ["Fetched", "KeyCount", "NetSuiteClient", "Page", "Row"]
+
 QUERY_PATH = "/services/rest/query/v1/suiteql"
 CONNECT_TIMEOUT = 10.0
 CHUNK = 1 << 16
 """Bytes read from a connection between two looks at the clock."""
-
-Row = dict[str, str]
-"""A record as NetSuite sent it: lower-case keys, text values; columns that are null are left out."""
-
-
-@dataclass(frozen=True)
-class Page:
-    """One answer to a query: ``items`` in order, and what it cost."""
-
-    items: list[Row]
-    total_results: int
-    has_more: bool
-    attempts: int = 1
-    waited_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -65,15 +54,6 @@ class Fetched:
     retries: int
     waited_seconds: float
     seconds: float
-
-
-@dataclass(frozen=True)
-class KeyCount:
-    """How many records there are, and their lowest and highest key (None when there are none)."""
-
-    n: int
-    low: int | None
-    high: int | None
 
 
 class NetSuiteClient:
@@ -122,7 +102,7 @@ class NetSuiteClient:
         *,
         limit: int = PAGE_LIMIT,
         offset: int = 0,
-        check: Callable[[Page], None] | None = None,
+        check: Callable[[Page], object] | None = None,
     ) -> Page:
         """One page of a statement's result, complete: as many rows as ``totalResults``, limit and offset say.
 
@@ -164,9 +144,7 @@ class NetSuiteClient:
 
     def count(self, record_type: RecordType, low: int | None = None, high: int | None = None) -> KeyCount:
         """How many records NetSuite has now with ``low < key <= high``, and between which keys."""
-        found: list[KeyCount] = []
-        self.query(count_statement(record_type, low, high), check=lambda page: found.append(_key_count(page)))
-        return found[-1]
+        return key_count(self.query(count_statement(record_type, low, high), check=key_count))
 
     def fetch_range(
         self, record_type: RecordType, low: int | None, high: int | None, columns: Sequence[Selected]
@@ -269,55 +247,6 @@ class NetSuiteClient:
         for secret in self._authenticate.secrets():
             text = text.replace(secret, "[redacted]") if secret else text
         return classify(status, headers, text)
-
-
-def parse_page(body: bytes, limit: int, offset: int) -> Page:
-    """The page that the body of a 200 holds. Raises IncompleteResponse for anything but a whole one."""
-    try:
-        document = orjson.loads(body)
-    except ValueError:
-        what = "an empty answer" if not body else "an answer that is no JSON, or was cut off"
-        raise IncompleteResponse(f"NetSuite sent {what} with status 200") from None
-    items = document.get("items") if isinstance(document, dict) else None
-    total = _number(document.get("totalResults")) if isinstance(document, dict) else None
-    if total is None or not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise IncompleteResponse("NetSuite sent an answer without a list of items and their totalResults")
-    expected = max(0, min(limit, total - offset))
-    if len(items) != expected or document.get("count", expected) != expected:
-        raise IncompleteResponse(f"NetSuite sent {len(items)} rows where its totalResults of {total} means {expected}")
-    return Page([_row(item) for item in items], total, bool(document.get("hasMore", total > offset + limit)))
-
-
-def _row(item: dict[str, Any]) -> Row:
-    row = {key.lower(): value for key, value in item.items() if value is not None}
-    row.pop("links", None)
-    if not all(type(value) is str for value in row.values()):
-        row = {key: _text(value) for key, value in row.items()}
-    return row
-
-
-def _text(value: Any) -> str:
-    """Values are text as a rule; what is not becomes the text that NetSuite uses elsewhere."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "T" if value else "F"
-    return orjson.dumps(value).decode()
-
-
-def _number(value: Any) -> int | None:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
-        value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _key_count(page: Page) -> KeyCount:
-    try:
-        (row,) = page.items
-        n = int(row["n"])
-        return KeyCount(n, int(row["low"]) if n else None, int(row["high"]) if n else None)
-    except (ValueError, KeyError):
-        raise IncompleteResponse("NetSuite's answer to a count has no number of records, or no keys") from None
 
 
 def _session(tenant: Tenant) -> requests.Session:

@@ -6,11 +6,8 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nsimport_pipeline.errors import (
     ApiUnavailable,
@@ -22,7 +19,7 @@ from nsimport_pipeline.errors import (
     TimedOut,
     UnknownColumn,
 )
-from nsimport_pipeline.netsuite.client import KeyCount, Page, parse_page
+from nsimport_pipeline.netsuite.client import KeyCount, Page
 from nsimport_pipeline.netsuite.retrying import RetryPolicy
 from nsimport_pipeline.netsuite.suiteql import PAGE_LIMIT, Selected, selected
 from nsimport_pipeline_tests.unit.netsuite.scripted import (
@@ -284,39 +281,6 @@ def test_speaking_tls_to_a_server_without_it_is_unavailable() -> None:
 def test_an_unknown_host_is_unavailable() -> None:
     with pytest.raises(ApiUnavailable, match="host name"):
         client("http://netsuite.invalid", policy=RetryPolicy(attempts=1)).query("SELECT 1")
-
-
-# Anything as an answer
-
-json_values: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
-    max_leaves=10,
-)
-nearly_pages = st.fixed_dictionaries(
-    {},
-    optional={
-        "items": json_values | st.lists(st.dictionaries(st.sampled_from(["links", "ID", "b"]), json_values)),
-        "totalResults": json_values | st.integers(0, 5),
-        "hasMore": json_values,
-        "count": json_values | st.integers(0, 5),
-    },
-)
-
-
-@given(
-    body=st.binary() | st.text().map(str.encode) | (json_values | nearly_pages).map(lambda v: json.dumps(v).encode())
-)
-def test_any_body_is_a_correct_page_or_an_incomplete_response(body: bytes) -> None:
-    try:
-        result = parse_page(body, 1000, 0)
-    except IncompleteResponse:
-        return
-    document = json.loads(body)
-    assert result.total_results == int(document["totalResults"]) == len(document["items"]) == len(result.items)
-    for row, item in zip(result.items, document["items"], strict=True):
-        assert all(isinstance(value, str) and key == key.lower() for key, value in row.items())
-        assert set(row) == {key.lower() for key, value in item.items() if value is not None} - {"links"}
 
 
 # All pages

@@ -1,0 +1,94 @@
+"""Good answers of NetSuite as values, or the finding that one is not whole. Pure functions.
+
+Belongs here: reading the body of a 200. Does not belong here: getting it (``client.py``), other statuses
+(``errors.py``), or whether keys stand where they should (``suiteql.check_page``).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from nsimport_pipeline.errors import IncompleteResponse
+
+Row = dict[str, str]
+"""A record as NetSuite sent it: lower-case keys, text values; columns that are null are left out."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One answer to a query: ``items`` in order, and what it cost (requests sent, seconds slept between them)."""
+
+    items: list[Row]
+    total_results: int
+    has_more: bool
+    attempts: int = 1
+    waited_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class KeyCount:
+    """How many records there are, and their lowest and highest key (None when there are none)."""
+
+    n: int
+    low: int | None
+    high: int | None
+
+
+class _Lowered(dict[str, str]):
+    """Lower-cased keys, each made once: a thousand rows share them."""
+
+    def __missing__(self, key: str) -> str:
+        lowered = self[key] = key.lower()
+        return lowered
+
+
+def parse_page(body: bytes, limit: int, offset: int) -> Page:
+    """The page that the body of a 200 holds. Raises IncompleteResponse for anything but a whole one."""
+    try:
+        document = orjson.loads(body)
+    except ValueError:
+        what = "an empty answer" if not body else "an answer that is no JSON, or was cut off"
+        raise IncompleteResponse(f"NetSuite sent {what} with status 200") from None
+    items = document.get("items") if isinstance(document, dict) else None
+    total = _number(document.get("totalResults")) if isinstance(document, dict) else None
+    if total is None or not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise IncompleteResponse("NetSuite sent an answer without a list of items and their totalResults")
+    expected = max(0, min(limit, total - offset))
+    if len(items) != expected or document.get("count", expected) != expected:
+        raise IncompleteResponse(f"NetSuite sent {len(items)} rows where its totalResults of {total} means {expected}")
+    lowered = _Lowered()
+    return Page([_row(item, lowered) for item in items], total, bool(document.get("hasMore", total > offset + limit)))
+
+
+def key_count(page: Page) -> KeyCount:
+    """The answer to ``suiteql.count_statement``. Raises IncompleteResponse if it is none."""
+    try:
+        (row,) = page.items
+        n = int(row["n"])
+        return KeyCount(n, int(row["low"]) if n else None, int(row["high"]) if n else None)
+    except (ValueError, KeyError):
+        raise IncompleteResponse("NetSuite's answer to a count has no number of records, or no keys") from None
+
+
+def _row(item: dict[str, Any], lowered: _Lowered) -> Row:
+    row = {lowered[key]: value for key, value in item.items() if value is not None}
+    row.pop("links", None)
+    if not all(type(value) is str for value in row.values()):
+        row = {key: _text(value) for key, value in row.items()}
+    return row
+
+
+def _text(value: Any) -> str:
+    """Values are text as a rule; what is not becomes the text that NetSuite uses elsewhere."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "T" if value else "F"
+    return orjson.dumps(value).decode()
+
+
+def _number(value: Any) -> int | None:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

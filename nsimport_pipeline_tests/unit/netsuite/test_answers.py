@@ -1,0 +1,76 @@
+"""The body of a 200 is a correct page, or it is incomplete; nothing in between."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nsimport_pipeline.errors import IncompleteResponse
+from nsimport_pipeline.netsuite.answers import KeyCount, Page, key_count, parse_page
+
+json_values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=10,
+)
+nearly_pages = st.fixed_dictionaries(
+    {},
+    optional={
+        "items": json_values | st.lists(st.dictionaries(st.sampled_from(["links", "ID", "b"]), json_values)),
+        "totalResults": json_values | st.integers(0, 5),
+        "hasMore": json_values,
+        "count": json_values | st.integers(0, 5),
+    },
+)
+
+
+@given(
+    body=st.binary() | st.text().map(str.encode) | (json_values | nearly_pages).map(lambda v: json.dumps(v).encode())
+)
+def test_any_body_is_a_correct_page_or_an_incomplete_response(body: bytes) -> None:
+    try:
+        result = parse_page(body, 1000, 0)
+    except IncompleteResponse:
+        return
+    document = json.loads(body)
+    assert result.total_results == int(document["totalResults"]) == len(document["items"]) == len(result.items)
+    for row, item in zip(result.items, document["items"], strict=True):
+        assert all(isinstance(value, str) and key == key.lower() for key, value in row.items())
+        assert set(row) == {key.lower() for key, value in item.items() if value is not None} - {"links"}
+
+
+def test_only_the_last_page_may_be_short() -> None:
+    body = json.dumps({"items": [{"id": "1"}] * 5, "totalResults": 25}).encode()
+
+    assert not parse_page(body, 10, 20).has_more
+    for offset in (0, 10, 30):
+        with pytest.raises(IncompleteResponse):
+            parse_page(body, 10, offset)
+
+
+def test_has_more_false_is_not_believed_against_the_total() -> None:
+    body = json.dumps({"items": [], "totalResults": 150_000, "hasMore": False}).encode()
+
+    with pytest.raises(IncompleteResponse, match="0 rows"):
+        parse_page(body, 1000, 100_000)
+
+
+@pytest.mark.parametrize(
+    ("row", "count"),
+    [
+        ({"n": "0"}, KeyCount(0, None, None)),
+        ({"n": "3", "low": "-1", "high": "9"}, KeyCount(3, -1, 9)),
+    ],
+)
+def test_a_count_is_read(row: dict[str, str], count: KeyCount) -> None:
+    assert key_count(Page([row], 1, False)) == count
+
+
+@pytest.mark.parametrize(
+    "rows", [[], [{}], [{"n": "x"}], [{"n": "3"}], [{"n": "3", "low": "1"}], [{"n": "0"}, {"n": "0"}]]
+)
+def test_what_is_no_count_is_incomplete(rows: list[dict[str, str]]) -> None:
+    with pytest.raises(IncompleteResponse):
+        key_count(Page(rows, len(rows), False))
