@@ -1,7 +1,7 @@
 """The typed model of a ``criteria.json``, and the loader of the catalogue.
 
 Belongs here: what a criteria file may say, and reading the files. Does not belong here: the dependency graph
-(``graph.py``), or anything derived from a criteria (query, table, transform, asset): those are made where they are used.
+(``graph.py``), or anything derived from a criteria (query, table, transform, asset), which is made where it is used.
 """
 
 import json
@@ -186,6 +186,7 @@ def load_catalog(extra: Path | str | None = None) -> Catalog:
     Raises ConfigurationError naming the file and the key at fault.
     """
     from nsimport_pipeline.record_types.graph import check_graph
+    from nsimport_pipeline.record_types.normalizers import check_names
 
     files: dict[str, Path] = {}
     record_types: dict[str, RecordType] = {}
@@ -201,6 +202,8 @@ def load_catalog(extra: Path | str | None = None) -> Catalog:
             files[record_type.name] = file
             record_types[record_type.name] = record_type
     check_graph(record_types, files)
+    for name, record_type in record_types.items():
+        check_names(record_type, files[name])
     return Catalog(record_types)
 
 

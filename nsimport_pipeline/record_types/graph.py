@@ -76,7 +76,8 @@ def check_graph(record_types: Mapping[str, RecordType], files: Mapping[str, Path
                 raise ConfigurationError(f"{files[name]}: {key}: unknown record type {other!r}")
         if record_type.table in tables:
             raise ConfigurationError(
-                f"{files[name]}: table: duplicate table {record_type.table!r}, already used by {tables[record_type.table]}"
+                f"{files[name]}: table: duplicate table {record_type.table!r}, "
+                f"already used by {tables[record_type.table]}"
             )
         tables[record_type.table] = name
     try:
