@@ -5,17 +5,22 @@ the simulator has that.
 """
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from nsimport_pipeline.netsuite.client import NetSuiteClient
@@ -70,7 +75,7 @@ class Received:
 class ScriptedServer:
     """Answers queries from ``script`` in order (the last one again and again), and tokens from ``tokens``."""
 
-    def __init__(self, script: Sequence[Answer], tokens: Sequence[Answer]) -> None:
+    def __init__(self, script: Sequence[Answer], tokens: Sequence[Answer], certificate: Path | None = None) -> None:
         self.script, self.tokens = list(script), list(tokens)
         self.queries: list[Received] = []
         self.token_requests: list[Received] = []
@@ -79,6 +84,7 @@ class ScriptedServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -120,7 +126,11 @@ class ScriptedServer:
                 pass  # clients of these tests hang up on purpose
 
         self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{self._server.server_address[1]}"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self._thread.start()
 
@@ -141,8 +151,10 @@ class ScriptedServer:
 
 
 @contextmanager
-def scripted(*script: Answer, tokens: Sequence[Answer] = ()) -> Iterator[ScriptedServer]:
-    server = ScriptedServer(script, tokens)
+def scripted(
+    *script: Answer, tokens: Sequence[Answer] = (), certificate: Path | None = None
+) -> Iterator[ScriptedServer]:
+    server = ScriptedServer(script, tokens, certificate)
     try:
         yield server
     finally:
@@ -245,6 +257,21 @@ def write_key(directory: Path, algorithm: str = "ES256") -> Path:
     key = ec.generate_private_key(ec.SECP256R1()) if algorithm == "ES256" else rsa.generate_private_key(65537, 2048)
     file = directory / f"{algorithm}.pem"
     file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return file
+
+
+def write_certificate(directory: Path) -> Path:
+    """A certificate for 127.0.0.1 that signed itself, with its key, in one PEM file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now - timedelta(1)).not_valid_after(now + timedelta(1))
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    certificate = builder.add_extension(address, critical=False).sign(key, SHA256())
+    file = directory / "server.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file.write_bytes(private + certificate.public_bytes(Encoding.PEM))
     return file
 
 

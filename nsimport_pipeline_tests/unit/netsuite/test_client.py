@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import requests
 
 from nsimport_pipeline.errors import (
     ApiUnavailable,
@@ -34,6 +35,7 @@ from nsimport_pipeline_tests.unit.netsuite.scripted import (
     page,
     record_type,
     scripted,
+    write_certificate,
 )
 
 BUSY = Answer(429, CONCURRENCY)
@@ -276,6 +278,25 @@ def test_nobody_at_the_address_is_unavailable() -> None:
 def test_speaking_tls_to_a_server_without_it_is_unavailable() -> None:
     with scripted(ONE) as server, pytest.raises(ApiUnavailable, match="TLS"):
         client(server.url.replace("http:", "https:"), policy=RetryPolicy(attempts=1)).query("SELECT 1")
+
+
+def test_an_untrusted_certificate_is_refused_even_when_the_session_would_take_it(tmp_path: Path) -> None:
+    careless = requests.Session()
+    careless.verify = False
+    with scripted(ONE, certificate=write_certificate(tmp_path)) as server:
+        sessions: list[requests.Session | None] = [None, careless]
+        for session in sessions:
+            with pytest.raises(ApiUnavailable, match="certificates"):
+                client(server, policy=RetryPolicy(attempts=1), session=session).query("SELECT 1")
+
+    assert server.queries == []
+
+
+def test_a_certificate_that_this_machine_trusts_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate = write_certificate(tmp_path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    with scripted(ONE, certificate=certificate) as server:
+        assert client(server, session=requests.Session()).query("SELECT 1").items == [{"id": "1"}]
 
 
 def test_an_unknown_host_is_unavailable() -> None:
