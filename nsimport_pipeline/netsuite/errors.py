@@ -41,7 +41,7 @@ _UNKNOWN_COLUMN = (
     re.compile(r"Field '([^']{1,200})' for record '[^']*' was not found", re.IGNORECASE),
 )
 _NO_RECORD = (
-    re.compile(r"Record '([^']{1,200})' was not found", re.IGNORECASE),
+    re.compile(r"(?<!for )Record '([^']{1,200})' was not found", re.IGNORECASE),
     re.compile(r"Invalid search type: ([A-Za-z0-9_]{1,200})", re.IGNORECASE),
 )
 _COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")

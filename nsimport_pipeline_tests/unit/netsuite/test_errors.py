@@ -70,6 +70,7 @@ CASES = [
     (400, invalid(REMOVED), UnknownColumn),
     (400, invalid(UNPROCESSED + "Search error occurred: Record 'currency' was not found."), RecordNotAvailable),
     (400, invalid(UNPROCESSED + "Invalid search type: chargetype."), RecordNotAvailable),
+    (400, invalid("Field '?' for record 'transaction' was not found."), PermanentError),
     (400, invalid(UNPROCESSED + "Search error occurred: Invalid or unsupported search."), PermanentError),
     (400, invalid("Failed to parse SQL: syntax error"), PermanentError),
     (400, error_body(400, "USER_ERROR", "This record has been locked by a user defined workflow."), PermanentError),
