@@ -201,6 +201,13 @@ class Settings:
         value = self._merged(name).get(key, otherwise) if name in self._document["tenants"] else otherwise
         return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else otherwise
 
+    def warehouse_location(self, name: str) -> str:
+        """Where a tenant's tables are, as ``scheme://host/database`` without user, password or variables' values."""
+        url = str(self._merged(name).get("warehouse_url") or "")
+        scheme, _, rest = url.partition("://")
+        place = rest.rpartition("@")[2].partition("?")[0]
+        return f"{scheme.partition('+')[0] or 'unknown'}://{place.rstrip('/')}"
+
     def _merged(self, name: str) -> dict[str, Any]:
         from_environment = {
             key: yaml.safe_load(self._environment[variable])

@@ -195,7 +195,8 @@ def record_check(
 
 def insert_waves(connection: Connection, import_id: str, waves: Iterable[PlannedWave]) -> None:
     """Write new waves and their batches."""
-    wave_rows, batch_rows = [], []
+    wave_rows: list[dict[str, Any]] = []
+    batch_rows: list[dict[str, Any]] = []
     for wave in waves:
         wave_rows.append(
             {
@@ -549,6 +550,17 @@ def replace_rejected(
         )
 
 
+def rejected_without_row(connection: Connection, import_id: str, record_type: str, table: sa.Table) -> int:
+    """Rejected records of an import that have no live row in the imported table, each once."""
+    rejected = rejected_records
+    has_row = exists().where(table.c.refid == rejected.c.refid, table.c.deleted_at.is_(None))
+    statement = select(func.count(rejected.c.refid.distinct()), func.count().filter(rejected.c.refid.is_(None)))
+    identified, nameless = connection.execute(
+        statement.where(rejected.c.import_id == import_id, rejected.c.record_type == record_type, ~has_row)
+    ).one()
+    return int(identified) + int(nameless)
+
+
 def record_error(
     connection: Connection,
     import_id: str,
@@ -560,6 +572,7 @@ def record_error(
     partition_key: str | None = None,
     column: str | None = None,
     attempt: int = 0,
+    occurrences: int = 1,
     final: bool = False,
 ) -> None:
     connection.execute(
@@ -571,19 +584,11 @@ def record_error(
             partition_key=partition_key,
             column_name=column[:64] if column else None,
             attempt=attempt,
+            occurrences=occurrences,
             final=final,
             message=message[:2000],
         )
     )
-
-
-def record_errors(connection: Connection, import_id: str, errors: Sequence[Mapping[str, Any]]) -> None:
-    """Append errors in one statement: mappings with the columns of ``import_errors`` but the import's id."""
-    if errors:
-        connection.execute(
-            insert(import_errors),
-            [{**error, "import_id": import_id, "at": _naive(error["at"])} for error in errors],
-        )
 
 
 def record_event(
@@ -653,10 +658,12 @@ def error_counts(connection: Connection, import_id: str) -> dict[Category, int]:
     """Failures recorded for an import, by category; every category is there."""
     table = import_errors
     rows = connection.execute(
-        select(table.c.category, func.count()).where(table.c.import_id == import_id).group_by(table.c.category)
+        select(table.c.category, func.sum(table.c.occurrences))
+        .where(table.c.import_id == import_id)
+        .group_by(table.c.category)
     ).all()
     counts = dict.fromkeys(Category, 0)
-    counts.update({Category(category): count for category, count in rows})
+    counts.update({Category(category): int(count) for category, count in rows})
     return counts
 
 
@@ -667,14 +674,14 @@ def error_groups(connection: Connection, import_id: str | None, limit: int) -> l
     statement = (
         select(
             *keys,
-            func.count().label("count"),
+            func.sum(table.c.occurrences).label("count"),
             func.sum(case((table.c.final, 1), else_=0)).label("final"),
             func.min(table.c.at).label("first_at"),
             func.max(table.c.at).label("last_at"),
             func.max(table.c.message).label("sample"),
         )
         .group_by(*keys)
-        .order_by(func.count().desc())
+        .order_by(func.sum(table.c.occurrences).desc())
         .limit(limit)
     )
     if import_id is not None:
@@ -713,7 +720,10 @@ def unfinished_batches(connection: Connection, import_id: str, record_type: str)
 
 
 def _may_become(state: BatchState) -> sa.ColumnElement[bool]:
-    return wave_batches.c.status.in_([source.value for source in sources(BATCH_STEPS, state)])
+    allowed: sa.ColumnElement[bool] = wave_batches.c.status.in_(
+        [source.value for source in sources(BATCH_STEPS, state)]
+    )
+    return allowed
 
 
 def _chunks(values: Sequence[Any], size: int = 500) -> Iterable[Sequence[Any]]:

@@ -165,6 +165,7 @@ import_errors = Table(
     Column("partition_key", String(64)),
     Column("column_name", String(64)),
     Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("occurrences", Integer, nullable=False, server_default="1"),
     Column("final", Boolean, nullable=False),
     Column("message", Text, nullable=False),
     Index("ix_import_errors_import", "import_id", "category"),

@@ -33,6 +33,7 @@ def upgrade() -> None:
         sa.Column("partition_key", sa.String(length=64), nullable=True),
         sa.Column("column_name", sa.String(length=64), nullable=True),
         sa.Column("attempt", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("occurrences", sa.Integer(), server_default="1", nullable=False),
         sa.Column("final", sa.Boolean(), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id"),

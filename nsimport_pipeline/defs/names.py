@@ -1,0 +1,56 @@
+"""Names that Dagster and the import share: asset keys, partition sets, run tags.
+
+Belongs here: how tenants, record types, imports, waves and runs are called in Dagster, and reading them back.
+Does not belong here: settings or states.
+"""
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+from nsimport_pipeline.settings import TENANT_NAME
+
+TENANT = "nsimport/tenant"
+IMPORT = "nsimport/import"
+WAVE = "nsimport/wave"
+RUN = "nsimport/run"
+LEVEL = "nsimport/level"
+BATCHES = "nsimport/batches"
+DONE = "nsimport/done"
+"""Batches of the run that are settled."""
+ATTEMPT = "nsimport/attempt"
+THRESHOLD = "nsimport/threshold"
+WAVE_SIZE = "nsimport/wave_size"
+GATE = "nsimport/gate"
+"""``shut`` from the moment a run is queued until the gate lets it in, then ``open``."""
+HOLD = "nsimport/hold"
+"""What an ended run still holds back, see ``imports/gate.py``."""
+
+SHUT, OPEN = "shut", "open"
+
+PARTITION = "dagster/partition"
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+BACKFILL = "dagster/backfill"
+
+
+def asset_key(tenant: str, record_type: str) -> dg.AssetKey:
+    return dg.AssetKey([tenant, record_type])
+
+
+def partition_set(tenant: str, record_type: str) -> str:
+    """Name of the dynamic partitions of a record type; its keys are offsets."""
+    return f"{tenant}/{record_type}"
+
+
+def tenant_and_type(key: dg.AssetKey) -> tuple[str, str] | None:
+    """The tenant and record type of one of our asset keys, None for a key of another shape."""
+    return (key.path[0], key.path[1]) if len(key.path) == 2 and TENANT_NAME.match(key.path[0]) else None
+
+
+def number(tags: Mapping[str, str], tag: str, otherwise: int = 0) -> int:
+    """A whole number from a tag; ``otherwise`` if it is missing or none."""
+    try:
+        return int(tags.get(tag, otherwise))
+    except ValueError:
+        return otherwise

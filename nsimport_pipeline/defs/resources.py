@@ -1,0 +1,36 @@
+"""What a process opens once: the catalogue, the settings, each tenant's database.
+
+Belongs here: building and keeping those. Does not belong here: using them.
+"""
+
+from functools import lru_cache
+
+from sqlalchemy import Engine
+
+from nsimport_pipeline.record_types.criteria import Catalog, load_catalog
+from nsimport_pipeline.settings import Environment, Settings, Tenant
+from nsimport_pipeline.warehouse.engine import make_engine
+
+SPARE_CONNECTIONS = 3
+"""Connections beyond one for each slot: for the run's own bookkeeping."""
+
+
+@lru_cache(maxsize=1)
+def catalog() -> Catalog:
+    """The record types of this process: the built-in ones and those of ``NSIMPORT_CRITERIA_PATH``."""
+    return load_catalog(Environment().criteria_path)
+
+
+def settings() -> Settings:
+    """The tenants file as it is now."""
+    return Settings.load()
+
+
+def warehouse(tenant: Tenant) -> Engine:
+    """The engine of a tenant's database, one for each URL and process."""
+    return _engine(tenant.warehouse_url.get_secret_value(), tenant.slots + SPARE_CONNECTIONS)
+
+
+@lru_cache(maxsize=512)
+def _engine(url: str, pool_size: int) -> Engine:
+    return make_engine(url, pool_size=pool_size)

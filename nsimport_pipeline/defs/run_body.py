@@ -1,0 +1,228 @@
+"""What a Dagster run of one record type does: work its partitions and report each as it is committed.
+
+Belongs here: the bridge from a step's context to ``imports/execute.py`` and back to Dagster events.
+Does not belong here: the asset's definition (``assets.py``) or the work itself.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from nsimport_pipeline.defs import names, resources
+from nsimport_pipeline.defs.slots import PoolSlots
+from nsimport_pipeline.errors import ImportFailure, NsimportError
+from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.batch import Columns, Interrupted, Result, RetryLog, Workshop
+from nsimport_pipeline.imports.execute import Throttle, execute
+from nsimport_pipeline.imports.finish import FinalCount, final_count
+from nsimport_pipeline.imports.records import Batch, BatchStats, ImportJob, new_import_id
+from nsimport_pipeline.imports.settle import settle
+from nsimport_pipeline.imports.start import manual_import
+from nsimport_pipeline.imports.states import ACTIVE_IMPORTS, BatchState
+from nsimport_pipeline.imports.waves import REQUESTS_PER_PROCESS
+from nsimport_pipeline.netsuite.client import NetSuiteClient
+from nsimport_pipeline.netsuite.suiteql import selected
+from nsimport_pipeline.record_types.criteria import RecordType
+from nsimport_pipeline.record_types.graph import levels
+from nsimport_pipeline.settings import Tenant
+from nsimport_pipeline.warehouse.errors import classify
+from nsimport_pipeline.warehouse.migrate import ensure_control_tables
+from nsimport_pipeline.warehouse.schema import ensure_table, target_table
+
+COMPLETE_CHECK = "complete"
+PROGRESS_SECONDS = 1.0
+"""How often a run's progress tag is written at most."""
+
+StepEvent = dg.AssetMaterialization | dg.AssetCheckResult
+
+
+def materialize(context: dg.AssetExecutionContext, tenant_name: str, record_type_name: str) -> Iterator[StepEvent]:
+    """Import the partitions of this run. Yields a materialization for each batch as soon as it is committed.
+
+    Raises Failure, which names what failed first, if a batch did not make it; the others stay materialized.
+    """
+    try:
+        tenant = resources.settings().enabled_tenant(tenant_name)
+        record_type = resources.catalog().require(record_type_name)
+        yield from _Run(context, tenant, record_type).events()
+    except NsimportError as error:
+        raise dg.Failure(f"{tenant_name}/{record_type_name}: {error}", allow_retries=False) from None
+    except SQLAlchemyError as error:
+        raise dg.Failure(f"{tenant_name}/{record_type_name}: {classify(error)}", allow_retries=False) from None
+
+
+class _Run:
+    """One run: its import, batches, workers and progress."""
+
+    def __init__(self, context: dg.AssetExecutionContext, tenant: Tenant, record_type: RecordType) -> None:
+        self.context = context
+        self.tenant = tenant
+        self.record_type = record_type
+        self.key = names.asset_key(tenant.name, record_type.name)
+        self.engine: Engine = resources.warehouse(tenant)
+        self.stop = threading.Event()
+        self.done = 0
+        self.failed: list[Result] = []
+
+    def events(self) -> Iterator[StepEvent]:
+        ensure_control_tables(self.engine)
+        ensure_table(self.engine, self.record_type)
+        job = self._job()
+        with self.engine.connect() as connection:
+            batches = store.batches_of(connection, job.import_id, self.record_type.name, self.context.partition_keys)
+            done_before = [(b, store.batch_stats(connection, b)) for b in batches if b.state is BatchState.COMPLETED]
+        # Completed by an earlier run whose event may have been lost with its process: said again, not done again.
+        for batch, stats in done_before:
+            self.done += 1
+            yield self._materialization(job, batch, stats)
+        work = [batch for batch in batches if batch.state is not BatchState.COMPLETED]
+        self.context.log.info(f"import {job.import_id}: {len(work)} batches of {self.record_type.name} to do")
+        throttle = Throttle(min(self.tenant.slots, REQUESTS_PER_PROCESS))
+        retries = RetryLog(throttle)
+        with NetSuiteClient(self.tenant, sleep=self._sleep, listener=retries) as client:
+            shop = self._workshop(job, client, retries)
+            yield from self._work(job, work, shop, throttle)
+            check = self._final_count(job, shop)
+            if check is not None:
+                yield check
+        settle(self.engine, job.import_id, slots=self.tenant.slots, now=_now)
+        self._report_failures(job, len(batches))
+
+    def _work(
+        self, job: ImportJob, work: list[Batch], shop: Workshop, throttle: Throttle
+    ) -> Iterator[dg.AssetMaterialization]:
+        slots = PoolSlots(self.context.instance, self.tenant.name, self.context.run_id)
+        told = time.monotonic()
+        for result in execute(work, shop, slots=slots, throttle=throttle, stop=self.stop):
+            self.done += result.settled
+            if result.outcome == "completed":
+                yield self._materialization(job, result.batch, result.stats)
+            elif result.reason is not None:
+                self.failed.append(result)
+                self.context.log.warning(
+                    f"batch {result.batch.range.partition_key}: {result.category}: {result.reason}"
+                )
+            if time.monotonic() - told >= PROGRESS_SECONDS:
+                told = time.monotonic()
+                self._tell_progress()
+        self._tell_progress()
+        for column, why in shop.columns.missing.items():
+            self.context.log.warning(f"column {column} left out: {why}")
+
+    def _job(self) -> ImportJob:
+        """The import this run belongs to; one of its own if it was started by hand, or the import is over."""
+        import_id = self.context.run_tags.get(names.IMPORT)
+        with self.engine.connect() as connection:
+            job = store.find_job(connection, import_id) if import_id else None
+        if job is not None and job.state in ACTIVE_IMPORTS:
+            return job
+        now = _now()
+        suffix = self.context.run_id[:8]
+        # Tagged first: an import without a run would look left behind.
+        own = {names.IMPORT: new_import_id(self.tenant.name, now, suffix), names.WAVE: "1", names.RUN: "1"}
+        self.context.instance.add_run_tags(self.context.run_id, own)
+        return manual_import(
+            self.engine,
+            self.tenant,
+            self.record_type.name,
+            levels(resources.catalog())[self.record_type.name],
+            self.context.partition_keys,
+            now=now,
+            suffix=suffix,
+        )
+
+    def _workshop(self, job: ImportJob, client: NetSuiteClient, retries: RetryLog) -> Workshop:
+        options = self.tenant.options(self.record_type.name)
+        columns = selected(self.record_type, exclude=frozenset(options.exclude_fields), extra=options.extra_fields)
+        return Workshop(
+            job=job,
+            record_type=self.record_type,
+            client=client,
+            engine=self.engine,
+            table=target_table(self.record_type),
+            columns=Columns(columns),
+            retries=retries,
+            run_id=self.context.run_id,
+            timezone=ZoneInfo(self.tenant.timezone),
+            store_raw=self.tenant.store_raw,
+            sleep=self._sleep,
+        )
+
+    def _sleep(self, seconds: float) -> None:
+        if self.stop.wait(seconds):
+            raise Interrupted
+
+    def _tell_progress(self) -> None:
+        self.context.instance.add_run_tags(self.context.run_id, {names.DONE: str(self.done)})
+
+    def _materialization(self, job: ImportJob, batch: Batch, stats: BatchStats) -> dg.AssetMaterialization:
+        seconds = stats.fetch_seconds + stats.transform_seconds + stats.write_seconds
+        return dg.AssetMaterialization(
+            asset_key=self.key,
+            partition=batch.range.partition_key,
+            metadata={
+                "dagster/partition_row_count": stats.rows_upserted,
+                "rows_read": stats.rows_read,
+                "rows_upserted": stats.rows_upserted,
+                "rows_rejected": stats.rows_rejected,
+                "rows_deleted": stats.rows_deleted,
+                "rows_per_second": round(stats.rows_read / seconds, 1) if seconds else 0.0,
+                "requests": stats.requests,
+                "retries": stats.retries,
+                "slot_wait_seconds": round(stats.slot_wait_seconds, 4),
+                "fetch_seconds": round(stats.fetch_seconds, 4),
+                "transform_seconds": round(stats.transform_seconds, 4),
+                "write_seconds": round(stats.write_seconds, 4),
+                "netsuite_key_low": batch.range.low,
+                "netsuite_key_high": batch.range.high,
+                "import": job.import_id,
+                "wave": batch.wave,
+            },
+        )
+
+    def _final_count(self, job: ImportJob, shop: Workshop) -> dg.AssetCheckResult | None:
+        """The check of the whole record type, if this run settled its last batch."""
+        with self.engine.connect() as connection:
+            plans = {plan.record_type: plan for plan in store.type_plans(connection, job.import_id)}
+            left = store.unfinished_batches(connection, job.import_id, self.record_type.name)
+            still = store.find_job(connection, job.import_id)
+        plan = plans.get(self.record_type.name)
+        if plan is None or left or job.origin == "manual" or still is None or still.state not in ACTIVE_IMPORTS:
+            return None
+        try:
+            count: FinalCount = final_count(
+                self.engine, job.import_id, self.record_type, shop.table, plan, client=shop.client, now=_now()
+            )
+        except ImportFailure as error:
+            self.context.log.warning(f"the final count could not be taken: {error}")
+            return None
+        return dg.AssetCheckResult(
+            passed=count.in_sync,
+            asset_key=self.key,
+            check_name=COMPLETE_CHECK,
+            description=str(count),
+            metadata={"source": count.source, "table": count.table, "rejected": count.rejected},
+        )
+
+    def _report_failures(self, job: ImportJob, batches: int) -> None:
+        if not self.failed:
+            return
+        first = self.failed[0]
+        again = sum(1 for result in self.failed if result.outcome == "retrying")
+        raise dg.Failure(
+            f"{len(self.failed)} of {batches} batches of {self.record_type.name} failed; first: batch "
+            f"{first.batch.range.partition_key}, {first.category}: {first.reason}. "
+            + (f"{again} will be tried again in a later wave." if again else "None will be tried again by itself.")
+            + f" See `nsimport status {job.import_id}`.",
+            allow_retries=False,
+        )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,207 @@
+"""The shell around the gate (``imports/gate.py``): every queued run of ours waits until it is let in.
+
+Belongs here: stamping runs as they are queued, reading runs, opening the gate. Does not belong here: the rules.
+
+A run is stamped ``nsimport/gate=shut`` before it is queued, and a tag limit of 0 keeps Dagster's dequeue from starting
+runs with that value. Before each dequeue pass the pure gate is asked, and the runs it lets in are re-stamped ``open``.
+A run that arrives between the asking and the pass is still shut: the gate fails closed.
+
+Any process may ask at any time (the daemon does each second, the webserver now and then): a mutex kept in a Dagster
+pool makes sure that one at a time lets runs in, on what is true then.
+"""
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, cast
+
+import dagster as dg
+
+from nsimport_pipeline.defs import names, resources
+from nsimport_pipeline.errors import ConfigurationError
+from nsimport_pipeline.imports.gate import GateRun, admit
+from nsimport_pipeline.imports.records import Hold
+from nsimport_pipeline.record_types.graph import levels
+
+GATE_POOL = "nsimport_gate"
+MUTEX_SECONDS = 30
+"""A holder of the mutex that is older than this died with it."""
+ALIVE = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+
+logger = logging.getLogger("nsimport.gate")
+
+
+class WaveRunCoordinator(dg.QueuedRunCoordinator):
+    """Dagster's run queue with a gate in front: waves in order, levels in order, one wave's batches at a time."""
+
+    def submit_run(self, context: dg.SubmitRunContext) -> dg.DagsterRun:
+        stamps = stamps_for(self._instance, context.dagster_run)
+        if stamps:
+            self._instance.add_run_tags(context.dagster_run.run_id, stamps)
+        return super().submit_run(context)
+
+    def get_run_queue_config(self) -> Any:
+        try:
+            open_gate(self._instance)
+        except Exception:
+            # Shut runs stay shut, so an error here can delay but never let in.
+            logger.exception("the gate could not be asked; it stays as it is")
+        config = super().get_run_queue_config()
+        shut = {"key": names.GATE, "value": names.SHUT, "limit": 0}
+        return config._replace(tag_concurrency_limits=[*config.tag_concurrency_limits, shut])
+
+
+def stamps_for(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, str]:
+    """The tags a run is given as it is queued; none for a run that touches no asset of ours.
+
+    A run of the wave sensor brings its numbers along. For one from the UI, a backfill or a re-execution they are
+    worked out here, and its progress starts again from nothing.
+    """
+    ours = [place for key in run.asset_selection or () if (place := names.tenant_and_type(key)) is not None]
+    tenant = run.tags.get(names.TENANT) or (ours[0][0] if ours else None)
+    if tenant is None:
+        return {}
+    stamps = {
+        names.GATE: names.SHUT,
+        names.TENANT: tenant,
+        names.DONE: "0",
+        names.HOLD: "wave",
+        names.ATTEMPT: run.tags.get(names.ATTEMPT, "1"),
+    }
+    if names.BATCHES not in run.tags:
+        stamps[names.BATCHES] = str(sum(_partitions(instance, run, *place) for place in ours) or 1)
+    if names.LEVEL not in run.tags:
+        level_of = levels(resources.catalog())
+        stamps[names.LEVEL] = str(max((level_of.get(record_type, 0) for _, record_type in ours), default=0))
+    if names.WAVE_SIZE not in run.tags:
+        stamps |= _limits(tenant)
+    return stamps
+
+
+def _partitions(instance: dg.DagsterInstance, run: dg.DagsterRun, tenant: str, record_type: str) -> int:
+    start, end = run.tags.get(names.RANGE_START), run.tags.get(names.RANGE_END)
+    if start is None or end is None:
+        return 1
+    keys = list(instance.get_dynamic_partitions(names.partition_set(tenant, record_type)))
+    if start not in keys or end not in keys:
+        return 1
+    return keys.index(end) - keys.index(start) + 1
+
+
+def _limits(tenant: str) -> dict[str, str]:
+    try:
+        settings = resources.settings()
+    except ConfigurationError:
+        return {}
+    return {
+        names.WAVE_SIZE: f"{settings.number(tenant, 'wave_size', 300):.0f}",
+        names.THRESHOLD: f"{settings.number(tenant, 'completion_threshold', 90):g}",
+    }
+
+
+def open_gate(instance: dg.DagsterInstance) -> list[str]:
+    """Let in what may start now. Returns the ids of the runs let in."""
+    shut = dg.RunsFilter(tags={names.GATE: names.SHUT}, statuses=[dg.DagsterRunStatus.QUEUED])
+    if not instance.get_runs_count(shut) or not admit(read_runs(instance))[0]:
+        return []
+    with _mutex(instance) as mine:
+        if not mine:
+            return []
+        let_in, _ = admit(read_runs(instance))
+        for run_id in let_in:
+            instance.add_run_tags(run_id, {names.GATE: names.OPEN})
+    return let_in
+
+
+def read_runs(instance: dg.DagsterInstance) -> list[GateRun]:
+    """Every live run of ours, and the ended ones of imports that have live runs, in the order they were queued."""
+    alive = [
+        record
+        for record in instance.get_run_records(dg.RunsFilter(statuses=ALIVE), ascending=True)
+        if names.TENANT in record.dagster_run.tags and names.GATE in record.dagster_run.tags
+    ]
+    waiting = {
+        record.dagster_run.tags[names.IMPORT]
+        for record in alive
+        if record.dagster_run.tags[names.GATE] == names.SHUT and names.IMPORT in record.dagster_run.tags
+    }
+    ended = [
+        record
+        for import_id in sorted(waiting)
+        for record in instance.get_run_records(dg.RunsFilter(tags={names.IMPORT: import_id}, statuses=ENDED))
+    ]
+    records = sorted([*alive, *ended], key=lambda record: record.storage_id)
+    return [gate_run(record.dagster_run) for record in records]
+
+
+def gate_run(run: dg.DagsterRun) -> GateRun:
+    """A run as the gate sees it, from its status and tags."""
+    tags = run.tags
+    ended = run.status in ENDED
+    phase: Literal["shut", "open", "ended"]
+    if ended:
+        phase = "ended"
+    elif run.status == dg.DagsterRunStatus.QUEUED and tags.get(names.GATE) == names.SHUT:
+        phase = "shut"
+    else:
+        phase = "open"
+    hold = tags.get(names.HOLD, "wave")
+    return GateRun(
+        run_id=run.run_id,
+        tenant=tags.get(names.TENANT, ""),
+        group=tags.get(names.IMPORT) or tags.get(names.BACKFILL) or run.run_id,
+        level=names.number(tags, names.LEVEL),
+        wave=names.number(tags, names.WAVE),
+        batches=names.number(tags, names.BATCHES, 1),
+        done=names.number(tags, names.DONE),
+        phase=phase,
+        hold=cast(Hold, hold if hold in ("wave", "level", "none") else "wave"),
+        threshold=_percent(tags.get(names.THRESHOLD)),
+        wave_size=max(1, names.number(tags, names.WAVE_SIZE, 300)),
+    )
+
+
+def _percent(text: str | None) -> float:
+    try:
+        return min(100.0, max(0.0, float(text or 90)))
+    except ValueError:
+        return 90.0
+
+
+_threads = threading.Lock()
+
+
+@contextmanager
+def _mutex(instance: dg.DagsterInstance) -> Iterator[bool]:
+    """Whether this caller, of all threads and processes, may let runs in now. Never waits."""
+    storage = instance.event_log_storage
+    if not _threads.acquire(blocking=False):
+        yield False
+        return
+    try:
+        if storage.get_concurrency_info(GATE_POOL).slot_count != 1:
+            storage.set_concurrency_slots(GATE_POOL, 1)
+        _free_stale(storage.get_concurrency_info(GATE_POOL).claimed_slots, storage)
+        holder, step = f"gate-{uuid.uuid4().hex}", str(int(time.time()) + MUTEX_SECONDS)
+        try:
+            yield storage.claim_concurrency_slot(GATE_POOL, holder, step).is_claimed
+        finally:
+            storage.free_concurrency_slot_for_step(holder, step)
+    finally:
+        _threads.release()
+
+
+def _free_stale(claimed: Iterable[Any], storage: Any) -> None:
+    for slot in claimed:
+        if int(slot.step_key) < time.time():
+            storage.free_concurrency_slot_for_step(slot.run_id, slot.step_key)

@@ -1,0 +1,136 @@
+"""NetSuite slots kept in Dagster's pools: every process sees them, and so does the UI.
+
+Belongs here: claiming and freeing slots of a tenant's pool, its limit, slots that outlived their holder.
+Does not belong here: how many slots a run wants (``imports/execute.py``).
+"""
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import dagster as dg
+
+from nsimport_pipeline.defs.names import GATE, OPEN, TENANT
+from nsimport_pipeline.errors import RateLimited
+from nsimport_pipeline.netsuite.client import KeyCount, NetSuiteClient, Page
+from nsimport_pipeline.record_types.criteria import RecordType
+from nsimport_pipeline.settings import pool_name
+
+_T = TypeVar("_T")
+
+COMMAND_PREFIX = "nsimport-command-"
+"""Holder names of processes that are not runs; the time their lease ends follows, in seconds since the epoch."""
+COMMAND_LEASE_SECONDS = 900.0
+"""NetSuite cuts a request after 15 minutes, so a slot is not in use for longer."""
+
+
+def set_limit(instance: dg.DagsterInstance, tenant: str, slots: int) -> None:
+    """Make the pool of a tenant as large as its settings say. Cheap if it is so already."""
+    storage = instance.event_log_storage
+    info = storage.get_concurrency_info(pool_name(tenant))
+    if info.slot_count != slots or info.using_default_limit:
+        storage.set_concurrency_slots(pool_name(tenant), slots)
+
+
+@dataclass(frozen=True, slots=True)
+class SlotUse:
+    """A tenant's slots now."""
+
+    limit: int
+    in_use: int
+    waiting: int
+    """Steps that wait for a slot, and runs let in that have not begun."""
+
+
+def slot_use(instance: dg.DagsterInstance, tenant: str) -> SlotUse:
+    info = instance.event_log_storage.get_concurrency_info(pool_name(tenant))
+    return SlotUse(info.slot_count, info.active_slot_count, info.pending_step_count + runs_waiting(instance, tenant))
+
+
+def runs_waiting(instance: dg.DagsterInstance, tenant: str) -> int:
+    """Runs of a tenant that the gate let in and that have not started: each will want a slot."""
+    return instance.get_runs_count(
+        dg.RunsFilter(tags={TENANT: tenant, GATE: OPEN}, statuses=[dg.DagsterRunStatus.QUEUED])
+    )
+
+
+def free_slots_of_the_dead(instance: dg.DagsterInstance, tenant: str, now: float) -> int:
+    """Free the slots of a tenant whose run is over or unknown, or whose command's lease has ended. Returns how many."""
+    info = instance.event_log_storage.get_concurrency_info(pool_name(tenant))
+    freed = 0
+    for run_id in info.active_run_ids | info.pending_run_ids | info.assigned_run_ids:
+        if run_id.startswith(COMMAND_PREFIX):
+            dead = float(run_id.removeprefix(COMMAND_PREFIX).split("-")[0]) < now
+        else:
+            run = instance.get_run_by_id(run_id)
+            dead = run is None or run.is_finished
+        if dead:
+            freed += sum(slot.run_id == run_id for slot in info.claimed_slots)
+            instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+    return freed
+
+
+class PoolSlots:
+    """A tenant's pool as one holder sees it (``netsuite.slots.SlotPool``). Thread-safe."""
+
+    def __init__(self, instance: dg.DagsterInstance, tenant: str, holder: str) -> None:
+        self._instance = instance
+        self._tenant = tenant
+        self._pool = pool_name(tenant)
+        self._holder = holder
+        self._numbers = itertools.count(1)
+
+    def try_claim(self) -> str | None:
+        storage = self._instance.event_log_storage
+        slot = f"slot_{next(self._numbers)}"
+        if storage.claim_concurrency_slot(self._pool, self._holder, slot).is_claimed:
+            return slot
+        # Dagster has put us in line; a helper that comes to nothing must not stand in anybody's way.
+        self.release(slot)
+        return None
+
+    def release(self, slot: str) -> None:
+        self._instance.event_log_storage.free_concurrency_slot_for_step(self._holder, slot)
+
+    def contended(self) -> bool:
+        info = self._instance.event_log_storage.get_concurrency_info(self._pool)
+        others = [s for s in info.pending_steps if s.run_id != self._holder and s.assigned_timestamp is None]
+        return bool(others) or runs_waiting(self._instance, self._tenant) > 0
+
+
+class SlottedClient:
+    """A NetSuite client that takes a slot for each request: for commands, which have no run to hold one."""
+
+    def __init__(
+        self,
+        client: NetSuiteClient,
+        instance: dg.DagsterInstance,
+        tenant: str,
+        *,
+        name: str,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._client = client
+        self._sleep = sleep
+        self._clock = clock
+        self._slots = PoolSlots(instance, tenant, f"{COMMAND_PREFIX}{int(clock() + COMMAND_LEASE_SECONDS)}-{name}")
+
+    def query(self, statement: str, *, limit: int = 1000, offset: int = 0) -> Page:
+        return self._with_slot(lambda: self._client.query(statement, limit=limit, offset=offset))
+
+    def count(self, record_type: RecordType, low: int | None = None, high: int | None = None) -> KeyCount:
+        return self._with_slot(lambda: self._client.count(record_type, low, high))
+
+    def _with_slot(self, ask: Callable[[], _T]) -> _T:
+        deadline = self._clock() + COMMAND_LEASE_SECONDS / 2
+        while (slot := self._slots.try_claim()) is None:
+            if self._clock() > deadline:
+                raise RateLimited("no NetSuite slot became free: `nsimport slots` shows who holds them")
+            self._sleep(0.25)
+        try:
+            return ask()
+        finally:
+            self._slots.release(slot)

@@ -1,0 +1,166 @@
+"""The wave sensor: one for each tenant, asking every few seconds what each open import needs next.
+
+Belongs here: the Dagster shell around ``imports/settle.py``: reading runs, submitting, cancelling, tagging.
+Does not belong here: what is to be done (``imports/decide.py``). A tick reads databases only, never NetSuite.
+"""
+
+import logging
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import dagster as dg
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from nsimport_pipeline.defs import names, resources
+from nsimport_pipeline.defs.slots import free_slots_of_the_dead, set_limit
+from nsimport_pipeline.errors import NsimportError
+from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.records import Hold, ImportJob, RunSpec, RunView
+from nsimport_pipeline.imports.settle import Outcome, settle
+from nsimport_pipeline.settings import Tenant
+from nsimport_pipeline.warehouse.errors import classify
+from nsimport_pipeline.warehouse.migrate import ensure_control_tables
+
+# The daemon looks at sensors every five seconds; a longer interval here would skip every second look.
+TICK_SECONDS = 1
+
+logger = logging.getLogger("nsimport.waves")
+
+
+def wave_sensor(tenant: str, assets: Iterable[dg.AssetsDefinition]) -> dg.SensorDefinition:
+    """The sensor that carries a tenant's imports on."""
+
+    @dg.sensor(
+        name=f"waves_{tenant}",
+        target=list(assets),
+        minimum_interval_seconds=TICK_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Carries {tenant}'s imports on: dispatches waves, settles what ended, says why each one waits.",
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        try:
+            requests, messages = tick(context.instance, tenant)
+        except NsimportError as error:
+            return dg.SkipReason(f"{tenant}: {error}")
+        except SQLAlchemyError as error:
+            return dg.SkipReason(f"{tenant}: {classify(error)}")
+        if requests:
+            context.log.info("; ".join(messages))
+            return dg.SensorResult(run_requests=requests)
+        return dg.SkipReason("; ".join(messages) or "no import is open")
+
+    return sensor
+
+
+def tick(instance: dg.DagsterInstance, tenant_name: str) -> tuple[list[dg.RunRequest], list[str]]:
+    """Bring a tenant's open imports one step on. Returns runs to start and, for each import, why it waits.
+
+    Does the same again if it happens twice: a run has one ``run_key``, and Dagster starts it once.
+    """
+    tenant = resources.settings().tenant(tenant_name)
+    engine = resources.warehouse(tenant)
+    ensure_control_tables(engine)
+    set_limit(instance, tenant.name, tenant.slots)
+    with engine.connect() as connection:
+        jobs = store.open_jobs(connection)
+    requests: list[dg.RunRequest] = []
+    messages: list[str] = []
+    for job in jobs:
+        outcome = settle(
+            engine,
+            job.import_id,
+            slots=tenant.slots,
+            now=lambda: datetime.now(UTC),
+            runs=run_views(instance, job.import_id),
+        )
+        if outcome.submit:
+            register_partitions(instance, engine, tenant, {spec.record_type for spec in outcome.submit})
+        requests += [run_request(job, spec) for spec in outcome.submit]
+        _tell_dagster(instance, outcome)
+        messages.append(f"{job.import_id}: {outcome.reason or outcome.finished}")
+    if jobs:
+        free_slots_of_the_dead(instance, tenant.name, time.time())
+    return requests, messages
+
+
+def run_views(instance: dg.DagsterInstance, import_id: str) -> list[RunView]:
+    """The Dagster runs of an import."""
+    return [
+        _view(record.dagster_run) for record in instance.get_run_records(dg.RunsFilter(tags={names.IMPORT: import_id}))
+    ]
+
+
+def _view(run: dg.DagsterRun) -> RunView:
+    outcomes = {
+        dg.DagsterRunStatus.SUCCESS: "succeeded",
+        dg.DagsterRunStatus.FAILURE: "failed",
+        dg.DagsterRunStatus.CANCELED: "cancelled",
+    }
+    hold = run.tags.get(names.HOLD, "wave")
+    return RunView(
+        run_id=run.run_id,
+        wave=names.number(run.tags, names.WAVE),
+        number=names.number(run.tags, names.RUN),
+        outcome=outcomes.get(run.status, "alive"),  # type: ignore[arg-type]
+        hold=hold if hold in ("wave", "level", "none") else "wave",  # type: ignore[arg-type]
+    )
+
+
+def run_request(job: ImportJob, spec: RunSpec) -> dg.RunRequest:
+    """The Dagster run that carries out one run of a wave."""
+    tags = {
+        names.TENANT: job.tenant,
+        names.IMPORT: job.import_id,
+        names.WAVE: str(spec.wave),
+        names.RUN: str(spec.number),
+        names.LEVEL: str(spec.level),
+        names.BATCHES: str(len(spec.partition_keys)),
+        names.DONE: "0",
+        names.ATTEMPT: "1",
+        names.THRESHOLD: f"{job.completion_threshold:g}",
+        names.WAVE_SIZE: str(job.wave_size),
+    }
+    first, last = spec.partition_keys[0], spec.partition_keys[-1]
+    if first != last:
+        tags |= {names.RANGE_START: first, names.RANGE_END: last}
+    return dg.RunRequest(
+        run_key=f"{job.import_id}.{spec.wave}.{spec.number}.1",
+        asset_selection=[names.asset_key(job.tenant, spec.record_type)],
+        partition_key=first if first == last else None,
+        tags=tags,
+    )
+
+
+def register_partitions(
+    instance: dg.DagsterInstance, engine: Engine, tenant: Tenant, record_types: Iterable[str]
+) -> None:
+    """Make Dagster's partitions those that are pinned, in their order."""
+    for record_type in record_types:
+        name = names.partition_set(tenant.name, record_type)
+        with engine.connect() as connection:
+            pinned = [key_range.partition_key for key_range in store.pinned_ranges(connection, record_type)]
+        known = list(instance.get_dynamic_partitions(name))
+        if known == pinned:
+            continue
+        for surplus in set(known) - set(pinned):
+            instance.delete_dynamic_partition(name, surplus)
+        missing = [key for key in pinned if key not in set(known)]
+        if missing:
+            instance.add_dynamic_partitions(name, missing)
+
+
+def _tell_dagster(instance: dg.DagsterInstance, outcome: Outcome) -> None:
+    for run_id in outcome.cancel:
+        run = instance.get_run_by_id(run_id)
+        # A run that has begun stops by itself: no batch of a cancelled import is to be had.
+        if run is not None and run.status in (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED):
+            instance.run_coordinator.cancel_run(run_id)
+    for run_id, hold in outcome.release:
+        _set_hold(instance, run_id, hold)
+
+
+def _set_hold(instance: dg.DagsterInstance, run_id: str, hold: Hold) -> None:
+    if instance.get_run_by_id(run_id) is not None:
+        instance.add_run_tags(run_id, {names.HOLD: hold})

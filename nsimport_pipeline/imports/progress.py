@@ -1,0 +1,144 @@
+"""How far an import is: the status document, from the control tables alone.
+
+Belongs here: counting, weighing by records, rate and time left. Does not belong here: printing it (``commands/``).
+The document's shape is the outside contract; its keys keep their meaning.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.engine import RowMapping
+
+from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.decide import explain
+from nsimport_pipeline.imports.records import ImportJob, TypePlan, Wave
+from nsimport_pipeline.imports.settle import read_snapshot
+from nsimport_pipeline.imports.states import OPEN_IMPORTS, TERMINAL_BATCHES, BatchState, ImportState
+
+RECENT = timedelta(seconds=30)
+"""Throughput is taken over this long."""
+_TERMINAL = {state.value for state in TERMINAL_BATCHES}
+
+Status = dict[str, Any]
+
+
+def status(
+    connection: Connection, import_id: str, now: datetime, *, slots: Mapping[str, int] | None = None
+) -> Status | None:
+    """The status document of an import; None if there is none with that id. ``slots``: limit, in_use, waiting."""
+    snapshot = read_snapshot(connection, import_id, None, slots=1)
+    if snapshot is None:
+        return None
+    job = snapshot.job
+    counts = store.batch_counts(connection, import_id)
+    recent = store.recent_throughput(connection, import_id, now - RECENT)
+    rate = _rate(job, counts, recent, now)
+    expected = sum(int(row["expected"]) for row in counts)
+    settled = sum(int(row["expected"]) for row in counts if row["status"] in _TERMINAL)
+    is_open = job.state in OPEN_IMPORTS
+    return {
+        "import_id": job.import_id,
+        "tenant": job.tenant,
+        "mode": job.mode,
+        "state": job.state.value,
+        "reason": explain(snapshot, now) if is_open else _ending(job),
+        "created_at": _iso(job.created_at),
+        "finished_at": _iso(job.finished_at),
+        "progress": _progress(job, expected, settled),
+        "records_per_second": round(rate, 1),
+        "eta_seconds": round((expected - settled) / rate) if is_open and rate > 0 else (None if is_open else 0),
+        "record_types": [_type_status(plan, counts, job) for plan in snapshot.types],
+        "waves": [_wave_status(wave, counts) for wave in snapshot.waves],
+        "slots": dict(slots or {"limit": 0, "in_use": 0, "waiting": 0}),
+        "failures": {category.value: n for category, n in store.error_counts(connection, import_id).items()},
+    }
+
+
+def _progress(job: ImportJob, expected: int, settled: int) -> float:
+    if expected:
+        return round(settled / expected, 4)
+    return 0.0 if job.state in OPEN_IMPORTS else 1.0
+
+
+def _rate(job: ImportJob, counts: Iterable[RowMapping], recent: int, now: datetime) -> float:
+    """Rows a second: lately while it runs, on the whole when it is over."""
+    if job.started_at is None:
+        return 0.0
+    if job.state in OPEN_IMPORTS:
+        window = min(RECENT.total_seconds(), max(1.0, (now - job.started_at).total_seconds()))
+        return recent / window
+    seconds = ((job.finished_at or now) - job.started_at).total_seconds()
+    return sum(int(row["imported"]) for row in counts) / seconds if seconds > 0 else 0.0
+
+
+def _ending(job: ImportJob) -> str:
+    reasons = {
+        ImportState.COMPLETED: "everything was imported",
+        ImportState.COMPLETED_WITH_FAILURES: "some records did not arrive",
+        ImportState.CANCELLED: "cancelled on request",
+        ImportState.FAILED: "failed",
+    }
+    return job.failure_reason or reasons.get(job.state, job.state.value)
+
+
+def _type_status(plan: TypePlan, counts: Sequence[RowMapping], job: ImportJob) -> Status:
+    own = [row for row in counts if row["record_type"] == plan.record_type]
+    batches = _by_state(own)
+    return {
+        "name": plan.record_type,
+        "level": plan.level,
+        "state": _type_state(plan, batches, job),
+        "unavailable": plan.unavailable,
+        "batches": batches,
+        "records": {
+            "expected": plan.expected,
+            "imported": sum(int(row["imported"]) for row in own),
+            "rejected": sum(int(row["rejected"]) for row in own),
+            "deleted": sum(int(row["deleted"]) for row in own),
+        },
+        "in_sync": plan.in_sync,
+    }
+
+
+def _by_state(rows: Iterable[RowMapping]) -> dict[str, int]:
+    batches = {"total": 0, **{state.value: 0 for state in BatchState}}
+    for row in rows:
+        batches[row["status"]] += int(row["batches"])
+        batches["total"] += int(row["batches"])
+    return batches
+
+
+def _type_state(plan: TypePlan, batches: Mapping[str, int], job: ImportJob) -> str:
+    if plan.unavailable:
+        return "unavailable"
+    total = batches["total"]
+    if job.state is ImportState.PLANNING:
+        return "pending"
+    if batches["completed"] == total:
+        return "completed"
+    if batches["completed"] + batches["failed"] + batches["cancelled"] == total:
+        if batches["cancelled"]:
+            return "cancelled"
+        return "completed_with_failures" if batches["completed"] else "failed"
+    return "pending" if batches["pending"] + batches["dispatched"] == total else "running"
+
+
+def _wave_status(wave: Wave, counts: Iterable[RowMapping]) -> Status:
+    own = _by_state(row for row in counts if row["wave_number"] == wave.number)
+    return {
+        "number": wave.number,
+        "level": wave.level,
+        "state": wave.state.value,
+        "batches": own["total"] + wave.retried,
+        "completed": own["completed"],
+        "failed": own["failed"],
+        "retried": wave.retried,
+        "dispatched_at": _iso(wave.dispatched_at),
+        "completed_at": _iso(wave.completed_at),
+    }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if moment else None

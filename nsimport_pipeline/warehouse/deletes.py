@@ -1,0 +1,47 @@
+"""Marking rows that NetSuite no longer has.
+
+Belongs here: the ``deleted_at`` of imported rows. Does not belong here: finding out what is gone.
+"""
+
+from collections.abc import Collection
+from datetime import datetime
+
+from sqlalchemy import Connection, Table, func, select, update
+
+
+def mark_absent(
+    connection: Connection,
+    table: Table,
+    low: int,
+    high: int,
+    *,
+    import_id: str,
+    present: Collection[int],
+    deleted_at: datetime,
+) -> int:
+    """Mark the rows with ``low < refid <= high`` that this import did not write, and return how many.
+
+    Meant for the transaction that wrote the whole range. ``present``: ids NetSuite sent whose rows could not be written.
+    ``deleted_at`` is naive UTC.
+    """
+    statement = (
+        update(table)
+        .where(
+            table.c.refid > low,
+            table.c.refid <= high,
+            table.c.import_id != import_id,
+            table.c.deleted_at.is_(None),
+        )
+        .values(deleted_at=deleted_at)
+    )
+    if present:
+        statement = statement.where(table.c.refid.not_in(sorted(present)))
+    return connection.execute(statement).rowcount
+
+
+def live_rows(connection: Connection, table: Table, high: int | None) -> int:
+    """Rows with ``refid <= high`` (all, if None) that are not marked deleted."""
+    statement = select(func.count()).select_from(table).where(table.c.deleted_at.is_(None))
+    if high is not None:
+        statement = statement.where(table.c.refid <= high)
+    return connection.execute(statement).scalar_one()
