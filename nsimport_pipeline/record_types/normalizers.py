@@ -10,6 +10,7 @@ then becomes the field's default). A *row rule* fills columns of a batch from on
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -30,6 +31,7 @@ Rule = Callable[[Mapping[str, Column], Mapping[str, FieldSpec]], None]
 
 
 _LINE_BREAK = re.compile(r"<br\s*/?>|\r\n?|\u2028", re.IGNORECASE)
+_STATUS_PREFIX = re.compile(r"^.*:|^(?:LEAD|PROSPECT|CUSTOMER|PROJECT)-")
 _UNTIDY = re.compile(r"[<\r\u2028]|\n\s|[^\S\n]\n|^\s|\s$")
 
 
@@ -39,11 +41,11 @@ def slug(text: str) -> str:
 
 
 def status(text: str, field: FieldSpec, words: Mapping[str, str]) -> str | None:
-    """The word for a transaction's status: of its display text (``Invoice : Open``), its full code or its letter.
+    """The word for a status: of its display text (``Invoice : Open``, ``PROJECT-Closed``), its full code or its letter.
 
     A status that the table does not know becomes its own words in snake case.
     """
-    _, _, word = text.strip().rpartition(":")
+    word = _STATUS_PREFIX.sub("", text.strip())
     return words.get(slug(word)) or slug(word) or None
 
 
@@ -55,7 +57,10 @@ def percentage(text: str, field: FieldSpec) -> str | None:
         share = number(text)
     except UnfitError:
         return text
-    return None if share is None else format(share * 100, "f")
+    if share is None:
+        return None
+    sign, digits, exponent = share.as_tuple()
+    return format(Decimal((sign, digits, int(exponent) + 2)), "f")
 
 
 def address(text: str, field: FieldSpec) -> str | None:
