@@ -6,7 +6,7 @@ with requests (``faults.py``).
 
 from dataclasses import dataclass
 
-from nsimport_pipeline.simulator.suiteql_text import PREFIX, ColumnFailure, SuiteQLError
+from nsimport_pipeline.simulator.suiteql_text import PREFIX, ColumnFailureError, SuiteQLError
 from nsimport_pipeline.simulator.tables import Tables
 
 
@@ -66,4 +66,4 @@ class AccountView:
                 f"Field '{column}' for record '{table}' was not found. Reason: REMOVED - Field is removed"
             )
         if (table, column) in variant.broken or ("*", column) in variant.broken:
-            raise ColumnFailure(column)
+            raise ColumnFailureError(column)

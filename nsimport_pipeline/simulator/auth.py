@@ -39,7 +39,7 @@ _LEEWAY = 60
 _LONGEST_ASSERTION = 3600
 
 
-class TokenRefused(Exception):
+class TokenRefusedError(Exception):
     """The token endpoint's refusal; ``code`` is the OAuth error."""
 
     def __init__(self, code: str, why: str) -> None:
@@ -48,7 +48,7 @@ class TokenRefused(Exception):
         self.why = why
 
 
-class Unauthorized(Exception):
+class UnauthorizedError(Exception):
     """A request whose authorization does not hold. The reason is for tests, NetSuite never tells it."""
 
 
@@ -79,11 +79,11 @@ class Authenticator:
         self._not_before = self._clock()
 
     def issue_token(self, form: Mapping[str, str], url: str) -> dict[str, Any]:
-        """Answer of the token endpoint to ``form``. Raises TokenRefused."""
+        """Answer of the token endpoint to ``form``. Raises TokenRefusedError."""
         if form.get("grant_type") != "client_credentials":
-            raise TokenRefused("unsupported_grant_type", "grant_type")
+            raise TokenRefusedError("unsupported_grant_type", "grant_type")
         if form.get("client_assertion_type") != _ASSERTION_TYPE:
-            raise TokenRefused("invalid_request", "client_assertion_type")
+            raise TokenRefusedError("invalid_request", "client_assertion_type")
         claims = self._assertion(form.get("client_assertion", ""), url)
         now = self._clock()
         token = jwt.encode(
@@ -104,10 +104,10 @@ class Authenticator:
         try:
             header = jwt.get_unverified_header(assertion)
         except jwt.PyJWTError:
-            raise TokenRefused("invalid_request", "client_assertion is no JWT") from None
+            raise TokenRefusedError("invalid_request", "client_assertion is no JWT") from None
         certificate = str(header.get("kid"))
         if certificate not in self._keys:
-            raise TokenRefused("invalid_client", "kid")
+            raise TokenRefusedError("invalid_client", "kid")
         try:
             claims: dict[str, Any] = jwt.decode(
                 assertion,
@@ -116,24 +116,24 @@ class Authenticator:
                 options={"verify_aud": False, "verify_exp": False, "verify_iat": False, "require": ["iat", "exp"]},
             )
         except jwt.PyJWTError as error:
-            raise TokenRefused("invalid_client", type(error).__name__) from None
+            raise TokenRefusedError("invalid_client", type(error).__name__) from None
         if claims.get("iss") != CLIENT_ID:
-            raise TokenRefused("invalid_client", "iss")
+            raise TokenRefusedError("invalid_client", "iss")
         if claims.get("aud") not in (url, f"https://{self._host}.suitetalk.api.netsuite.com{TOKEN_PATH}"):
-            raise TokenRefused("invalid_client", "aud")
+            raise TokenRefusedError("invalid_client", "aud")
         issued, expires, now = claims["iat"], claims["exp"], self._clock()
         if not all(isinstance(moment, int | float) for moment in (issued, expires)):
-            raise TokenRefused("invalid_client", "times")
+            raise TokenRefusedError("invalid_client", "times")
         if expires <= now or issued > now + _LEEWAY or not 0 < expires - issued <= _LONGEST_ASSERTION:
-            raise TokenRefused("invalid_client", "times")
+            raise TokenRefusedError("invalid_client", "times")
         scope = claims.get("scope")
         claims["scope"] = scope.replace(",", " ").split() if isinstance(scope, str) else scope
         if not isinstance(claims["scope"], list) or not claims["scope"]:
-            raise TokenRefused("invalid_scope", "scope")
+            raise TokenRefusedError("invalid_scope", "scope")
         return claims
 
     def authorize(self, method: str, url: str, query: str, authorization: str | None) -> None:
-        """Check one request's ``Authorization``. ``url`` has no query string. Raises Unauthorized."""
+        """Check one request's ``Authorization``. ``url`` has no query string. Raises UnauthorizedError."""
         scheme, _, rest = (authorization or "").partition(" ")
         match scheme.lower():
             case "bearer":
@@ -141,39 +141,39 @@ class Authenticator:
             case "oauth":
                 self._check_signature(method, url, query, rest)
             case _:
-                raise Unauthorized("no authorization")
+                raise UnauthorizedError("no authorization")
 
     def _check_bearer(self, token: str) -> None:
         try:
             options = {"verify_exp": False, "verify_iat": False}
             claims = jwt.decode(token, self._signing_key, ["HS256"], options=options)  # type: ignore[arg-type]
         except jwt.PyJWTError as error:
-            raise Unauthorized(type(error).__name__) from None
+            raise UnauthorizedError(type(error).__name__) from None
         if claims["exp"] <= self._clock() or claims["iat"] < self._not_before:
-            raise Unauthorized("expired")
+            raise UnauthorizedError("expired")
         if SCOPE not in claims["scope"]:
-            raise Unauthorized("ScopeMismatched")
+            raise UnauthorizedError("ScopeMismatched")
 
     def _check_signature(self, method: str, url: str, query: str, rest: str) -> None:
         given = _header_parameters(rest)
         if given.pop("realm", None) != self.realm:
-            raise Unauthorized("realm")
+            raise UnauthorizedError("realm")
         signature = given.pop("oauth_signature", "")
         if given.get("oauth_consumer_key") != CONSUMER_KEY or given.get("oauth_token") != TOKEN_ID:
-            raise Unauthorized("key")
+            raise UnauthorizedError("key")
         if given.get("oauth_signature_method") != "HMAC-SHA256" or given.get("oauth_version", "1.0") != "1.0":
-            raise Unauthorized("method")
+            raise UnauthorizedError("method")
         stamp, nonce, now = given.get("oauth_timestamp", ""), given.get("oauth_nonce", ""), self._clock()
         if not stamp.isdigit() or abs(int(stamp) - now) > _WINDOW:
-            raise Unauthorized("timestamp")
+            raise UnauthorizedError("timestamp")
         pairs = [*parse_qsl(query, keep_blank_values=True), *given.items()]
         if not hmac.compare_digest(signature, sign(method, url, pairs)):
-            raise Unauthorized("signature")
+            raise UnauthorizedError("signature")
         self._use_nonce(nonce, now)
 
     def _use_nonce(self, nonce: str, now: float) -> None:
         if not nonce or nonce in self._nonces:
-            raise Unauthorized("nonce")
+            raise UnauthorizedError("nonce")
         self._nonces[nonce] = now
         if len(self._nonces) > 50_000:
             self._nonces = {key: when for key, when in self._nonces.items() if when > now - 2 * _WINDOW}

@@ -1,6 +1,7 @@
 """Which columns NetSuite's tables have beyond those that the criteria name, and what kind of value a name suggests.
 
-Belongs here: knowledge about names, as data. Does not belong here: values (``values.py``) or the table model (``tables.py``).
+Belongs here: knowledge about names, as data. Does not belong here: values (``values.py``), tables
+(``tables.py``).
 """
 
 import re

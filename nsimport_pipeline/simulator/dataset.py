@@ -15,7 +15,7 @@ import duckdb
 from nsimport_pipeline.record_types.criteria import Catalog
 from nsimport_pipeline.simulator import pools
 from nsimport_pipeline.simulator.options import SimulatorOptions
-from nsimport_pipeline.simulator.tables import DELETED, LINES, Slice, Table, plan_tables, references
+from nsimport_pipeline.simulator.tables import DELETED, LINES, Column, Slice, Table, plan_tables, references
 from nsimport_pipeline.simulator.values import RowValues, line_expressions, literal, pick
 
 _CHUNK = 100_000
@@ -157,8 +157,6 @@ class Dataset:
 
     def _refresh_columns(self) -> None:
         """Columns and tables that a statement added are known to SuiteQL from now on; dropped ones no longer."""
-        from nsimport_pipeline.simulator.tables import Column
-
         rows = self.cursor().execute("SELECT table_name, column_name, data_type FROM information_schema.columns")
         kinds = {"BIGINT": "integer", "INTEGER": "integer", "DATE": "date", "TIMESTAMP": "datetime"}
         found: dict[str, dict[str, Column]] = {}

@@ -7,7 +7,7 @@ fault out (``server.py``).
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nsimport_pipeline.errors import ConfigurationError
 from nsimport_pipeline.simulator.accounts import FEATURES, Variant
@@ -29,7 +29,8 @@ SPEC is a comma-separated list. Faults that hit single SuiteQL requests:
   duplicate    the last =ROWS (1) rows come twice
   wrongtotal   totalResults is off by =N (1)
 
-  PROBABILITY is 0 to 1 (default 1). WHEN is @N, @N-M or @N- in requests since the faults were set, or @As-Bs in seconds.
+  PROBABILITY is 0 to 1 (default 1). WHEN is @N, @N-M or @N-, in requests since the faults were set, or @As-Bs, in
+  seconds since then.
 
 Faults that last:
 
@@ -81,7 +82,7 @@ class FaultPlan:
     """A parsed SPEC."""
 
     requests: tuple[RequestFault, ...] = ()
-    variant: Variant = Variant()
+    variant: Variant = field(default_factory=Variant)
     outage: float = 0.0
     outage_kind: str = "503"
     noise: int = 0

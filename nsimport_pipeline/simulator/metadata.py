@@ -29,7 +29,7 @@ def camel_case(name: str) -> str:
 
 
 def find_record(tables: Tables, name: str) -> tuple[Table, Slice | None] | None:
-    """The table behind a metadata name: ``salesOrder`` or ``sales_order`` is a record type, ``customer`` a table too."""
+    """The table behind a metadata name: ``salesOrder`` is a record type, ``customer`` a table too."""
     plain = name.lower().replace("_", "")
     for table in tables.values():
         for part in table.slices:

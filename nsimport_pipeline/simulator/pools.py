@@ -17,9 +17,11 @@ LAST_NAMES = (
 
 COMPANIES = (
     "Acme|Müller & Söhne|O'Reilly Brothers|Société Générale d'Équipement|Ångström Lab|Grupo Peñarol|Wróbel i Synowie|"
-    "ООО Ромашка|Завод «Прогресс»|Ελληνικά Τρόφιμα|شركة النور|חברת אור|北京科技|上海贸易有限公司|株式会社さくら|東京電機|"
+    "ООО Ромашка|Завод «Прогресс»|Ελληνικά Τρόφιμα|شركة النور|חברת אור|北京科技|"
+    "上海贸易有限公司|株式会社さくら|東京電機|"
     '한국상사|भारत ट्रेडर्स|Blue Ocean 🌊|🚀 Rocket Parts|Back\\slash Systems|"Quoted" Goods|Tab\tSeparated|100% Cotton|'
-    "Smith, Jones; Partners|<b>Bold</b> Labs|Null|Zürich Präzision|Łódź Tekstylia|Nordlys Ærø|Café Ünïcödé| Leading Space|"
+    "Smith, Jones; Partners|<b>Bold</b> Labs|Null|Zürich Präzision|Łódź Tekstylia|Nordlys Ærø|Café Ünïcödé|"
+    " Leading Space|"
     "Trailing Space |Double  Space|ﬁne ligatures|ТОВ Київ|Ñandú Viajes|Curaçao Trading|Smörgås AB|Zero\u200bWidth|"
     "e\u0301 Combining|Family 👨‍👩‍👧‍👦 Store|Flag 🇧🇷 Import|Global Widgets|Western Supply|Northwind"
 ).split("|")
@@ -30,7 +32,8 @@ TEXTS = (
     "Deliver to the back door|Customer called; wants 10% off|Проверить адрес доставки|配達は午後のみ|请周五前发货|"
     "Bitte vor 12:00 Uhr liefern|Livré à l'étage|It's \"urgent\"|Path C:\\temp\\new|Line one\nline two|Tab\there|"
     "👍 paid|☎ call first|  padded  |NULL|null|N/A|-|0|<script>alert(1)</script>|'; DROP TABLE customers; --|%s %d {0}|"
-    "توصيل سريع|משלוח מהיר|배송 전 연락|कृपया जल्दी भेजें|Παράδοση το πρωί|Ünïcödé — “smart quotes” … €£¥|𝔘𝔫𝔦𝔠𝔬𝔡𝔢 𐍈|"
+    "توصيل سريع|משלוח מהיר|배송 전 연락|कृपया जल्दी भेजें|"
+    "Παράδοση το πρωί|Ünïcödé — “smart quotes” … €£¥|𝔘𝔫𝔦𝔠𝔬𝔡𝔢 𐍈|"
     "A long note that goes on for a while, because somebody pasted a whole e-mail into the memo and nobody shortened it"
 ).split("|")
 
@@ -40,12 +43,14 @@ WORDS = (
 ).split()
 
 CITIES = (
-    "San Mateo|München|São Paulo|Kraków|Malmö|Москва|Αθήνα|القاهرة|תל אביב|北京|東京|서울|मुंबई|Zürich|Reykjavík|Montréal|"
+    "San Mateo|München|São Paulo|Kraków|Malmö|Москва|Αθήνα|القاهرة|תל אביב|北京|東京|서울|मुंबई|"
+    "Zürich|Reykjavík|Montréal|"
     "Saint-Denis|'s-Hertogenbosch|Winston-Salem|Łódź"
 ).split("|")
 
 STREETS = (
-    "Main St|Königstraße|Rue de l'Église|улица Ленина|中山路|丸の内|Gran Vía|Rynek Główny|شارع التحرير|רחוב הרצל|강남대로|"
+    "Main St|Königstraße|Rue de l'Église|улица Ленина|中山路|丸の内|Gran Vía|"
+    "Rynek Główny|شارع التحرير|רחוב הרצל|강남대로|"
     "महात्मा गांधी मार्ग|Λεωφόρος Αθηνών|Ångermannagatan"
 ).split("|")
 

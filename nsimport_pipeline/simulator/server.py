@@ -30,7 +30,7 @@ from nsimport_pipeline.record_types.criteria import load_catalog
 from nsimport_pipeline.settings import Environment
 from nsimport_pipeline.simulator import responses
 from nsimport_pipeline.simulator.accounts import AccountView
-from nsimport_pipeline.simulator.auth import TOKEN_PATH, Authenticator, TokenRefused, Unauthorized
+from nsimport_pipeline.simulator.auth import TOKEN_PATH, Authenticator, TokenRefusedError, UnauthorizedError
 from nsimport_pipeline.simulator.credentials import ensure_credentials, write_tenants_file
 from nsimport_pipeline.simulator.dataset import Dataset
 from nsimport_pipeline.simulator.faults import Faults, RequestFault, parse_faults
@@ -38,7 +38,7 @@ from nsimport_pipeline.simulator.metadata import find_record, metadata_names, sc
 from nsimport_pipeline.simulator.options import SimulatorOptions
 from nsimport_pipeline.simulator.paging import PagingError, envelope, parse_page
 from nsimport_pipeline.simulator.suiteql_engine import Engine
-from nsimport_pipeline.simulator.suiteql_text import ColumnFailure, SuiteQLError
+from nsimport_pipeline.simulator.suiteql_text import ColumnFailureError, SuiteQLError
 from nsimport_pipeline.simulator.traffic import Traffic
 
 HOST = "127.0.0.1"
@@ -136,7 +136,7 @@ class Simulator:
             return self._failing(outage)
         try:
             body = self.auth.issue_token(form, _address(request))
-        except TokenRefused as refused:
+        except TokenRefusedError as refused:
             self.traffic.note("token", 400)
             return responses.json_response({"error": refused.code}, 400)
         self.traffic.note("token", 200)
@@ -200,7 +200,7 @@ class Simulator:
         try:
             authorization = request.headers.get("authorization")
             self.auth.authorize(request.method, _address(request), request.url.query, authorization)
-        except Unauthorized:
+        except UnauthorizedError:
             self.traffic.note(kind, 401)
             return responses.invalid_login()
         return None
@@ -268,7 +268,7 @@ class Simulator:
             content = await loop.run_in_executor(self._threads, run)
         except SuiteQLError as error:
             return responses.invalid_query(error.detail)
-        except ColumnFailure:
+        except ColumnFailureError:
             return responses.unexpected(self._random)
         except duckdb.Error:
             return responses.unexpected(self._random)
@@ -335,7 +335,7 @@ class Simulator:
         record_types = {}
         for name, source in self._record_types.items():
             where = f" WHERE {source.where}" if source.where else ""
-            statement = f"SELECT COUNT(*) AS n FROM {source.from_} t{where}"  # noqa: S608 - from our own criteria
+            statement = f"SELECT COUNT(*) AS n FROM {source.from_} t{where}"
             record_types[name] = int(engine.page(statement, 1, 0).items[0]["n"])
         return {"tables": self.dataset.counts(), "record_types": record_types}
 

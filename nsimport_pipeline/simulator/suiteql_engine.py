@@ -58,7 +58,7 @@ class Engine:
     def page(self, statement: str, limit: int, offset: int, parameters: Sequence[object] = ()) -> Result:
         """Rows ``offset`` to ``offset + limit`` of the statement's result.
 
-        Raises SuiteQLError for a statement NetSuite refuses, ColumnFailure for one that makes it fail.
+        Raises SuiteQLError for a statement NetSuite refuses, ColumnFailureError for one that makes it fail.
         """
         prepared, numbers = self._lookup(statement, parameters)
         keys = prepared.translated.keys

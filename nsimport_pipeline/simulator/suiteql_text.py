@@ -30,7 +30,7 @@ class SuiteQLError(Exception):
         return cls.search("Invalid or unsupported search.")
 
 
-class ColumnFailure(Exception):
+class ColumnFailureError(Exception):
     """A column that makes NetSuite fail with 500 instead of saying what is wrong."""
 
 
@@ -119,8 +119,6 @@ def _checked_word(word: str, upper: str, before: str, after: str) -> str:
     if after == "(" and upper not in _WORDS_BEFORE_PARENTHESIS:
         if upper in _OWN_FUNCTIONS:
             return f"NS_{upper}"
-        if upper not in FUNCTIONS and before not in (",", "FROM", "JOIN", ")"):
-            raise SuiteQLError.unsupported()
         if upper not in FUNCTIONS:
             raise SuiteQLError.unsupported()
     if upper in _SYNTAX_ERRORS and (before == "" or upper in ("WITH", "LIMIT")) and after not in (",", ".", "=", ")"):

@@ -1,13 +1,13 @@
 """One SuiteQL statement into one DuckDB statement, checked against the account's tables.
 
-Belongs here: parsing (sqlglot, Oracle dialect), names resolved the way NetSuite does it with NetSuite's own error texts,
-Oracle's date and text semantics. Dates inside a statement are local to the account's time zone; only the stored
+Belongs here: parsing (sqlglot, Oracle dialect), names resolved as NetSuite does it, with its own error texts, Oracle's
+date and text semantics. Dates inside a statement are local to the account's time zone; only the stored
 instants are UTC. Does not belong here: running it (``suiteql_engine.py``).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 import sqlglot
 from sqlglot import exp
@@ -19,7 +19,10 @@ from nsimport_pipeline.simulator.tables import RELATIONS, Column, Table, Tables
 from nsimport_pipeline.simulator.values import codes_of, literal
 
 MAX_IN = 1000
-_AGGREGATES_OF_ITEM = (exp.Max, exp.Min)
+
+
+Node: TypeAlias = Any
+"""A part of a parsed statement; sqlglot's own types for them change from release to release."""
 
 
 class Account(Protocol):
@@ -32,7 +35,7 @@ class Account(Protocol):
         """Raise SuiteQLError if the account or the role has no such table."""
 
     def check_column(self, table: str, column: str, available: str) -> None:
-        """Raise SuiteQLError or ColumnFailure if the column cannot be selected."""
+        """Raise SuiteQLError or ColumnFailureError if the column cannot be selected."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class _Translation:
         select = scope.expression
         if not isinstance(select, exp.Select) or not any(_is_star(e) for e in select.expressions):
             return
-        expressions: list[exp.Expression] = []
+        expressions: list[Node] = []
         for expression in select.expressions:
             if not _is_star(expression):
                 expressions.append(expression)
@@ -88,7 +91,7 @@ class _Translation:
 
     def _names(self, source: exp.Table | Scope) -> list[str]:
         if isinstance(source, Scope):
-            return [e.alias_or_name for e in source.expression.selects]
+            return [e.alias_or_name for e in _selects(source)]
         if source.name.lower() == "dual":
             return ["dummy"]
         name = source.name.lower()
@@ -133,7 +136,7 @@ class _Translation:
 
     def _found(self, name: str, source: exp.Table | Scope, scope: Scope) -> tuple[Column, Table] | bool:
         if isinstance(source, Scope):
-            for projection in source.expression.selects:
+            for projection in _selects(source):
                 if projection.alias_or_name.lower() == name:
                     kind = _kind(projection)
                     if kind in ("local", "datetime", "date"):
@@ -149,7 +152,7 @@ class _Translation:
             self._account.check_column(table.name, name, available)
         return (column, table) if column is not None else False
 
-    def _rewrite(self, node: exp.Expression) -> None:
+    def _rewrite(self, node: Node) -> None:
         if isinstance(node, exp.Column):
             self._rewrite_column(node)
         elif isinstance(node, exp.Dot) and isinstance(node.expression, exp.Anonymous):
@@ -186,7 +189,7 @@ class _Translation:
         name, arguments = str(node.this).upper(), node.expressions
         if not name.startswith("NS_") or node.meta.get("done"):
             return
-        handlers: dict[str, Callable[[exp.Anonymous, list[exp.Expression]], exp.Expression]] = {
+        handlers: dict[str, Callable[[exp.Anonymous, list[Node]], Node]] = {
             "NS_NOW": lambda _node, _args: _call("ns_now", [], kind="local"),
             "NS_SYS_EXTRACT_UTC": self._extract_utc,
             "NS_FROM_TZ": lambda _node, args: args[0],
@@ -211,7 +214,7 @@ class _Translation:
         new.meta["done"] = True
         target.replace(new)
 
-    def _extract_utc(self, node: exp.Anonymous, arguments: list[exp.Expression]) -> exp.Expression:
+    def _extract_utc(self, node: exp.Anonymous, arguments: list[Node]) -> Node:
         value = arguments[0]
         if isinstance(value, exp.Column) and value.meta.get("kind") == "datetime" and value.meta["of"].name:
             bare = exp.Cast(this=value, to=exp.DataType.build("TIMESTAMP", dialect="duckdb"))
@@ -219,7 +222,7 @@ class _Translation:
             return bare
         return _call("ns_utc", [value], kind="local")
 
-    def _to_char(self, node: exp.Anonymous, arguments: list[exp.Expression]) -> exp.Expression:
+    def _to_char(self, node: exp.Anonymous, arguments: list[Node]) -> Node:
         value = arguments[0]
         if len(arguments) == 1:
             if _kind(value) in ("local", "date", "datetime"):
@@ -232,7 +235,7 @@ class _Translation:
             return exp.Cast(this=value, to=exp.DataType.build("VARCHAR"))
         return _call("strftime", [value, _text(pattern)])
 
-    def _to_date(self, node: exp.Anonymous, arguments: list[exp.Expression]) -> exp.Expression:
+    def _to_date(self, node: exp.Anonymous, arguments: list[Node]) -> Node:
         if len(arguments) > 1 and not isinstance(arguments[1], exp.Literal):
             raise SuiteQLError.unsupported()
         pattern = date_format(arguments[1].name) if len(arguments) > 1 else date_format(self._preference, account=True)
@@ -241,7 +244,7 @@ class _Translation:
         parsed = _call("strptime", [arguments[0], _text(pattern)], kind="local")
         return _call("ns_from_zoned", [parsed], kind="local") if "%z" in pattern.lower() else parsed
 
-    def _trunc(self, node: exp.Anonymous, arguments: list[exp.Expression]) -> exp.Expression:
+    def _trunc(self, node: exp.Anonymous, arguments: list[Node]) -> Node:
         if _kind(arguments[0]) not in ("local", "date", "datetime"):
             return exp.Anonymous(this="trunc", expressions=arguments)
         unit = arguments[1].name.upper() if len(arguments) > 1 else "DD"
@@ -251,7 +254,7 @@ class _Translation:
             raise SuiteQLError.unsupported()
         return _call("date_trunc", [_text(parts[unit]), arguments[0]], kind="local")
 
-    def _display(self, node: exp.Anonymous, arguments: list[exp.Expression]) -> exp.Expression:
+    def _display(self, node: exp.Anonymous, arguments: list[Node]) -> Node:
         """``BUILTIN.DF``: the text that a person sees for a value."""
         value = arguments[0]
         if not isinstance(value, exp.Column) or "column" not in value.meta:
@@ -260,7 +263,7 @@ class _Translation:
         sql = value.sql(dialect="duckdb", identify=True)
         return _raw(display_sql(column, table, sql, value.table, self._account.tables))
 
-    def _code(self, node: exp.Anonymous, arguments: list[exp.Expression]) -> exp.Expression:
+    def _code(self, node: exp.Anonymous, arguments: list[Node]) -> Node:
         """``BUILTIN.CF``: the code with the transaction type in front."""
         value = arguments[0]
         if isinstance(value, exp.Column) and "column" in value.meta:
@@ -382,7 +385,7 @@ def _is_single_row(select: exp.Select) -> bool:
     return aggregates and not select.args.get("group")
 
 
-def _kind(node: exp.Expression | None) -> str | None:
+def _kind(node: Node | None) -> str | None:
     """``local``, ``date`` or ``datetime`` for an expression that is a date, else None or a column's kind."""
     if node is None:
         return None
@@ -402,11 +405,16 @@ def _kind(node: exp.Expression | None) -> str | None:
     return None
 
 
-def _is_star(node: exp.Expression) -> bool:
+def _selects(scope: Scope) -> list[Node]:
+    expression: Any = scope.expression
+    return list(expression.selects)
+
+
+def _is_star(node: Node) -> bool:
     return isinstance(node, exp.Star) or (isinstance(node, exp.Column) and isinstance(node.this, exp.Star))
 
 
-def _is_text(node: exp.Expression) -> bool:
+def _is_text(node: Node) -> bool:
     return (isinstance(node, exp.Literal) and node.is_string) or node.meta.get("kind") in ("string", "text")
 
 
@@ -421,7 +429,7 @@ def _unknown(name: str, scope: Scope) -> str:
     return f"Unknown identifier '{name}'. Available identifiers are: {_available(scope)}."
 
 
-def _call(name: str, arguments: list[exp.Expression], kind: str | None = None) -> exp.Expression:
+def _call(name: str, arguments: list[Node], kind: str | None = None) -> Node:
     call = exp.Anonymous(this=name, expressions=arguments)
     call.meta["done"] = True
     if kind:
@@ -429,11 +437,11 @@ def _call(name: str, arguments: list[exp.Expression], kind: str | None = None) -
     return call
 
 
-def _text(value: str) -> exp.Expression:
+def _text(value: str) -> Node:
     return exp.Literal.string(value)
 
 
-def _raw(sql: str) -> exp.Expression:
+def _raw(sql: str) -> Node:
     parsed = sqlglot.parse_one(sql, read="duckdb")
     for node in parsed.walk():
         node.meta["done"] = True
@@ -441,5 +449,5 @@ def _raw(sql: str) -> exp.Expression:
 
 
 def translate(shape: str, account: Account, date_preference: str) -> Translated:
-    """Translate one statement's shape. Raises SuiteQLError with NetSuite's text, or ColumnFailure."""
+    """Translate one statement's shape. Raises SuiteQLError with NetSuite's text, or ColumnFailureError."""
     return _Translation(account, date_preference).run(shape)

@@ -7,6 +7,7 @@ creates anything (``dataset.py``).
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from zlib import crc32
 
 import sqlglot
@@ -99,6 +100,8 @@ class Slice:
     where: str | None = None
     position: int = 0
     """Which of the table's slices this is."""
+    umbrella: bool = False
+    """Whether the record type is the whole table while others are parts of it. Its own rows belong to no part."""
 
 
 @dataclass
@@ -161,10 +164,11 @@ def plan_tables(catalog: Catalog, options: SimulatorOptions) -> Tables:
     for table in tables.values():
         if table.name != LINES:
             table.columns = {table.key: Column(table.key, "integer"), **table.columns}
-        for column, kind in extra_columns(table.name).items():
-            table.columns.setdefault(column, _guessed(column, kind, catalog, table))
-        for column in [n for part in table.slices for n in (*part.fixed, *part.filled)]:
-            table.columns.setdefault(column, Column(column, "string"))
+        for name, kind in extra_columns(table.name).items():
+            table.columns.setdefault(name, _guessed(name, kind, catalog, table))
+        for name in [n for part in table.slices for n in (*part.fixed, *part.filled)]:
+            table.columns.setdefault(name, Column(name, "string"))
+    _size_umbrellas(tables, options)
     _size_lines_and_relations(tables, options)
     return tables
 
@@ -223,7 +227,7 @@ def _merged(old: Column | None, new: Column) -> Column:
     )
 
 
-def _conditions(where: str) -> list[exp.Expression]:
+def _conditions(where: str) -> list[Any]:
     try:
         condition = sqlglot.parse_one(where, read="oracle")
     except SqlglotError:
@@ -231,7 +235,7 @@ def _conditions(where: str) -> list[exp.Expression]:
     return list(condition.flatten()) if isinstance(condition, exp.And) else [condition]
 
 
-def _read_condition(condition: exp.Expression, part: Slice) -> None:
+def _read_condition(condition: Any, part: Slice) -> None:
     """Take from one condition of a ``where`` what its rows must look like; what is not understood is left alone."""
     if isinstance(condition, exp.Paren):
         return _read_condition(condition.this, part)
@@ -315,24 +319,34 @@ def _rows(record_type: RecordType, options: SimulatorOptions) -> int:
     return round(SCALED_SIZES.get(name, _OTHER_SIZE) * options.scale)
 
 
+def _size_umbrellas(tables: Tables, options: SimulatorOptions) -> None:
+    """A record type that is a whole table has its parts' rows; what is asked for beyond those is its own."""
+    for table in tables.values():
+        parts = [part for part in table.slices if part.where]
+        for part in table.slices:
+            if parts and not part.where:
+                part.umbrella = True
+                asked = options.rows.get(part.record_type)
+                if asked is not None:
+                    part.rows = max(0, asked - sum(other.rows for other in parts))
+
+
 def _size_lines_and_relations(tables: Tables, options: SimulatorOptions) -> None:
     """Rows that follow from other tables' rows, unless the options say how many."""
     if LINES in tables:
         transactions = tables.get("transaction", Table("transaction"))
         for part in tables[LINES].slices:
-            parents = [s.rows for s in transactions.slices if not part.parents or s.record_type in part.parents]
-            part.rows = _asked(part.record_type, options, _LINES_PER_TRANSACTION * sum(parents))
-            if not sum(parents):
+            parents = sum(s.rows for s in transactions.slices if not part.parents or s.record_type in part.parents)
+            asked = options.rows.get(part.record_type)
+            main_lines = 0 if "mainline" in part.fixed else sum(s.rows for s in transactions.slices)
+            part.rows = _LINES_PER_TRANSACTION * parents if asked is None else max(0, asked - main_lines)
+            if not parents:
                 part.rows = 0
     for name, entity in RELATIONS.items():
         if name in tables and entity in tables:
             entities = sum(s.rows for s in tables[entity].slices)
             for part in tables[name].slices:
-                part.rows = _asked(part.record_type, options, entities + entities // 10)
-
-
-def _asked(name: str, options: SimulatorOptions, otherwise: int) -> int:
-    return options.rows.get(name, otherwise)
+                part.rows = options.rows.get(part.record_type, entities + entities // 10)
 
 
 def references(tables: Mapping[str, Table]) -> dict[str, tuple[Table, Slice]]:

@@ -21,7 +21,7 @@ class Ticket:
 
 
 class Traffic:
-    """Counts requests against ``slots``. A request is in flight from ``enter`` to ``leave``. Times come from ``clock``."""
+    """Counts requests against ``slots``. A request is in flight from ``enter`` to ``leave``; times are ``clock``'s."""
 
     def __init__(self, slots: int, clock: Callable[[], float]) -> None:
         self.slots = slots

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from zlib import crc32
 
 from nsimport_pipeline.simulator import pools
+from nsimport_pipeline.simulator.columns import extra_columns
 from nsimport_pipeline.simulator.tables import DELETED, RELATIONS, Column, Slice, Table
 
 NEVER_NULL = frozenset(
-    "entityid itemid name fullname periodname tranid transactionnumber trandisplayname trandate type recordtype itemtype "
-    "createddate datecreated lastmodifieddate linelastmodifieddate linecreateddate status entity transaction amount "
-    "symbol currencyprecision startdate enddate deleteddate recordid subsidiary number".split()
+    "entityid itemid name fullname periodname tranid transactionnumber trandisplayname trandate type recordtype "
+    "itemtype createddate datecreated lastmodifieddate linelastmodifieddate linecreateddate status entity transaction "
+    "amount symbol currencyprecision startdate enddate deleteddate recordid subsidiary number".split()
 )
 SPARSE = frozenset(
     "middlename fax altphone externalid dateclosed partner comments otherrefnum actualshipdate closedate".split()
@@ -70,8 +71,6 @@ class RowValues:
 
     def _belongs_elsewhere(self, name: str) -> bool:
         """Whether only other record types of the table have the column, as orders have no probability."""
-        from nsimport_pipeline.simulator.columns import extra_columns
-
         others = any(name in s.columns for s in self._table.slices if s is not self._part)
         return others and name not in self._part.columns and name not in extra_columns(self._table.name)
 
@@ -98,12 +97,12 @@ class RowValues:
                 "parent": "NULL",
             }.get(name)
         if table == "currency":
-            rows = pools.CURRENCIES
-            serial = f"CASE WHEN j < {len(rows)} THEN '' ELSE ' ' || j END"
+            known = pools.CURRENCIES
+            serial = f"CASE WHEN j < {len(known)} THEN '' ELSE ' ' || j END"
             return {
-                "name": f"{pick([r[0] for r in rows], 'j')} || {serial}",
-                "symbol": f"{pick([r[1] for r in rows], 'j')} || {serial}",
-                "displaysymbol": pick([r[2] for r in rows], "j"),
+                "name": f"{pick([r[0] for r in known], 'j')} || {serial}",
+                "symbol": f"{pick([r[1] for r in known], 'j')} || {serial}",
+                "displaysymbol": pick([r[2] for r in known], "j"),
                 "isbasecurrency": "CASE WHEN j = 0 THEN 'T' ELSE 'F' END",
                 "exchangerate": f"CASE WHEN j = 0 THEN 1 ELSE {self._decimal(column)} END",
                 "currencyprecision": f"{pick(['2', '2', '2', '0', '2', '2', '2', '2', '2', '3'], 'j')}",
@@ -207,9 +206,13 @@ class RowValues:
         if column.references == self._part.record_type:
             parent = self._table.id_of(self._part, f"CAST({h} % j AS BIGINT)")
             return f"CASE WHEN j > 0 AND {self.hash(column.name + '.top')} % 100 < 40 THEN {parent} END"
-        if column.references in self._targets:
+        if column.references and column.references in self._targets:
             table, part = self._targets[column.references]
-            return table.id_of(part, f"CAST({h} % {part.rows} AS BIGINT)") if part.rows else "NULL"
+            parts = [p for p in (table.slices if part.umbrella else [part]) if p.rows]
+            ids = [table.id_of(p, f"CAST({h} % {p.rows} AS BIGINT)") for p in parts]
+            which = f"CAST({self.hash(column.name + '.part')} % {len(ids)} AS INTEGER)" if ids else ""
+            cases = " ".join(f"WHEN {n} THEN {sql}" for n, sql in enumerate(ids))
+            return (f"CASE {which} {cases} END" if len(ids) > 1 else ids[0]) if ids else "NULL"
         if column.name.endswith("address"):
             return f"1000 + CAST({h} % 900000 AS BIGINT)"
         return f"1 + CAST({h} % {_LIST_LENGTH} AS BIGINT)" if column.name != "parent" else "NULL"
@@ -279,23 +282,25 @@ def codes_of(table: Table, part: Slice, column: Column) -> tuple[tuple[str, str]
         if known:
             return known
     if column.name in pools.CODED_WORDS and (column.coded or not column.words):
-        return pools.CODED_WORDS[column.name]
+        taken = {value for other in table.slices if other is not part for value in other.fixed.get(column.name, ())}
+        words = pools.CODED_WORDS[column.name]
+        return tuple(pair for pair in words if not part.umbrella or pair[0] not in taken) or words
     if column.coded:
-        words = column.words or ("Open", "Closed")
-        return tuple((chr(65 + i), word) for i, word in enumerate(words))
+        texts = column.words or ("Open", "Closed")
+        return tuple((chr(65 + i), word) for i, word in enumerate(texts))
     return tuple((word, word) for word in column.words)
 
 
 def line_expressions(
     table: Table, parent: str, part: Slice, targets: Mapping[str, tuple[Table, Slice]], seed: int
 ) -> dict[str, str]:
-    """SQL by column for transaction lines, over ``j`` (line index), ``line`` (its number, 0 the main line),
-    ``parent_id`` and ``parent_changed``; ``parent`` is the parents' record type."""
+    """SQL by column for transaction lines, over ``j`` (line index), ``line`` (its number, 0 the main line)
+    and ``parent_id``; ``parent`` is the parents' record type."""
     values = RowValues(table, part, targets, seed)
     expressions = values.expressions()
     origin = {"sales_order": "opportunity", "invoice": "sales_order", "item_fulfillment": "sales_order"}.get(parent)
     created_from = "NULL"
-    if origin in targets and targets[origin][1].rows:
+    if origin and origin in targets and targets[origin][1].rows:
         source, rows = targets[origin][0], targets[origin][1]
         pointed = source.id_of(rows, f"CAST({values.hash('from', 'parent_id')} % {rows.rows} AS BIGINT)")
         created_from = f"CASE WHEN {values.hash('made', 'parent_id')} % 100 < 60 THEN {pointed} END"
