@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from nsimport_pipeline.defs import names, resources
+from nsimport_pipeline.defs.run_coordinator import ALIVE
 from nsimport_pipeline.defs.slots import free_slots_of_the_dead, set_limit
 from nsimport_pipeline.errors import NsimportError
 from nsimport_pipeline.imports import store
@@ -83,6 +84,32 @@ def tick(instance: dg.DagsterInstance, tenant_name: str) -> tuple[list[dg.RunReq
     if jobs:
         free_slots_of_the_dead(instance, tenant.name, time.time())
     return requests, messages
+
+
+def repair(
+    instance: dg.DagsterInstance, tenant: Tenant, engine: Engine, import_id: str, *, terminate: bool
+) -> list[str]:
+    """Settle one import at once, outside the sensor, and free dead slots. Returns what there is to say, line by line.
+
+    Runs that are missing are left to the sensor, which starts each once. ``terminate``: its live runs are ended too.
+    """
+    outcome = settle(
+        engine, import_id, slots=tenant.slots, now=lambda: datetime.now(UTC), runs=run_views(instance, import_id)
+    )
+    _tell_dagster(instance, outcome)
+    lines = [f"{len(outcome.cancel)} runs taken out of the queue"] if outcome.cancel else []
+    if terminate:
+        alive = instance.get_runs(dg.RunsFilter(tags={names.IMPORT: import_id}, statuses=ALIVE))
+        for run in alive:
+            instance.run_coordinator.cancel_run(run.run_id)
+        lines += [f"{len(alive)} runs terminated"] if alive else []
+    freed = free_slots_of_the_dead(instance, tenant.name, time.time())
+    lines += [f"{freed} slots of dead holders freed"] if freed else []
+    if outcome.submit:
+        lines.append(f"{len(outcome.submit)} runs to start: the wave sensor does it within seconds")
+    if outcome.reason:
+        lines.append(outcome.reason)
+    return lines
 
 
 def run_views(instance: dg.DagsterInstance, import_id: str) -> list[RunView]:

@@ -128,6 +128,11 @@ def move_import(
     )
 
 
+def forget_failure(connection: Connection, import_id: str) -> None:
+    """An import that goes on has not failed."""
+    connection.execute(update(import_jobs).where(import_jobs.c.import_id == import_id).values(failure_reason=None))
+
+
 # ---------------------------------------------------------------- plan
 
 

@@ -1,5 +1,7 @@
 """The control tables."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
@@ -12,7 +14,7 @@ depends_on = None
 _TIMESTAMP = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 _LONG = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
 _SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-_OPTIONS = {
+_OPTIONS: dict[str, Any] = {
     "mysql_charset": "utf8mb4",
     "mysql_engine": "InnoDB",
     "mariadb_charset": "utf8mb4",

@@ -1,0 +1,25 @@
+"""Options that several commands have, and printing JSON.
+
+Belongs here: what must look the same everywhere. Does not belong here: anything a single command needs.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+import orjson
+from rich.console import Console
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+console = Console(highlight=False)
+
+tenant_option: Callable[[_F], _F] = click.option("--tenant", metavar="NAME", help="Tenant, as tenants.yaml names it.")
+tenant_required: Callable[[_F], _F] = click.option(
+    "--tenant", metavar="NAME", required=True, help="Tenant, as tenants.yaml names it."
+)
+json_option: Callable[[_F], _F] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def print_json(document: Any) -> None:
+    click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2, default=str).decode())

@@ -1,0 +1,180 @@
+"""``nsimport up`` and ``nsimport simulate``: services in the foreground."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from nsimport_pipeline.commands.processes import (
+    Services,
+    check_port,
+    daemon_command,
+    daemon_runs,
+    nsimport_command,
+    webserver_command,
+)
+from nsimport_pipeline.commands.session import dagster_instance, ensure_dagster_home
+from nsimport_pipeline.defs import resources
+from nsimport_pipeline.errors import ConfigurationError, NsimportError
+from nsimport_pipeline.settings import Settings
+
+SIMULATOR_DIRECTORY = Path(".nsimport/simulator")
+START_SECONDS = 60.0
+LOOPBACK = "127.0.0.1"
+
+
+@click.command()
+@click.option("--simulator", is_flag=True, help="Also start a NetSuite simulator, and use its tenants file.")
+@click.option("--host", default=LOOPBACK, show_default=True, help="Address the UI listens on. It has no login.")
+@click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535), help="Port of the UI.")
+def up(simulator: bool, host: str, port: int) -> None:
+    """Start Dagster's webserver and daemon and stay in the foreground; Ctrl-C stops them.
+
+    Imports asked for meanwhile (`nsimport import`, or the UI) are carried out. Logs are in DAGSTER_HOME/logs.
+    """
+    home = ensure_dagster_home()
+    check_port(host, port, "UI (--port)")
+    if not simulator:
+        _check_settings()
+    signal.signal(signal.SIGTERM, _interrupt)
+    services = Services()
+    try:
+        if simulator:
+            use_simulator(services, scale=1.0, latency=0.2, slots=5)
+            _check_settings()
+        with dagster_instance() as instance:
+            if daemon_runs(instance, time.time()):
+                click.echo(f"a daemon runs for {home} already; only the UI is started")
+            else:
+                services.add("daemon", daemon_command(), home / "logs")
+        webserver = services.add("webserver", webserver_command(host, port), home / "logs")
+        _wait_for_port(webserver_host=host, port=port, services=services)
+        click.echo(f"UI: http://{host}:{port}   logs: {home / 'logs'}   tenants: {Settings.load().file}")
+        click.echo("Ctrl-C stops everything")
+        _stay(services)
+    except KeyboardInterrupt:
+        click.echo("stopping")
+    finally:
+        services.stop()
+
+
+def _check_settings() -> None:
+    resources.settings()
+    resources.catalog()
+
+
+def _stay(services: Services) -> None:
+    while True:
+        time.sleep(1.0)
+        for service in services.revive():
+            click.echo(f"{service.name} had ended ({service.last_words()}); started again", err=True)
+
+
+def _wait_for_port(*, webserver_host: str, port: int, services: Services) -> None:
+    import socket
+
+    webserver = services.running[-1]
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if not webserver.alive:
+            raise NsimportError(f"the webserver did not start: {webserver.last_words()} (log: {webserver.log})")
+        with socket.socket() as probe:
+            probe.settimeout(1.0)
+            if probe.connect_ex((webserver_host, port)) == 0:
+                return
+        time.sleep(0.2)
+    raise NsimportError(f"the webserver does not answer on port {port}; its log: {webserver.log}")
+
+
+def use_simulator(services: Services, *, scale: float, latency: float, slots: int) -> str:
+    """Make this process and its children use a simulator: one that runs already, or a new one. Returns its address."""
+    from nsimport_pipeline.simulator.process import SimulatorControl
+
+    tenants = (SIMULATOR_DIRECTORY / "tenants.yaml").absolute()
+    os.environ["NSIMPORT_TENANTS"] = str(tenants)
+    address = _address(tenants)
+    if address is not None and SimulatorControl(address).healthy():
+        return address
+    tenants.unlink(missing_ok=True)
+    size = ["--scale", f"{scale:g}", "--latency", f"{latency:g}", "--slots", str(slots)]
+    command = nsimport_command("simulate", "--port", "0", "--credentials", str(SIMULATOR_DIRECTORY), *size)
+    service = services.add("simulator", command, SIMULATOR_DIRECTORY)
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if not service.alive:
+            raise NsimportError(f"the simulator did not start: {service.last_words()}")
+        address = _address(tenants)
+        if address is not None and SimulatorControl(address).healthy():
+            return address
+        time.sleep(0.1)
+    raise NsimportError(f"the simulator does not answer; its log: {service.log}")
+
+
+def _address(tenants: Path) -> str | None:
+    try:
+        return Settings.load(tenants).tenant("demo").base_url
+    except ConfigurationError:
+        return None
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+@click.command()
+@click.option("--port", required=True, type=click.IntRange(0, 65535), help="Port on 127.0.0.1; 0 picks a free one.")
+@click.option("--scale", default=1.0, show_default=True, help="Size; 1 is about 30,000 records.")
+@click.option("--rows", multiple=True, metavar="TYPE=N", help="Exact number of records of a type; *=N for all others.")
+@click.option("--latency", default=0.0, show_default=True, metavar="SECONDS", help="Mean service time of a request.")
+@click.option("--slots", default=5, show_default=True, help="Requests in flight that the account allows.")
+@click.option("--seed", default=1, show_default=True, help="Same seed, same data.")
+@click.option("--faults", default="", metavar="SPEC", help="Faults to show; `--faults help` explains them.")
+@click.option(
+    "--credentials",
+    default=str(SIMULATOR_DIRECTORY),
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Where keys and a ready tenants.yaml are written.",
+)
+def simulate(
+    port: int,
+    scale: float,
+    rows: tuple[str, ...],
+    latency: float,
+    slots: int,
+    seed: int,
+    faults: str,
+    credentials: Path,
+) -> None:
+    """Start a NetSuite to try things on: real HTTP on loopback, real signatures, real SuiteQL, made-up data.
+
+    It writes a tenants.yaml with a tenant `demo` that is ready to import from it.
+    """
+    from nsimport_pipeline.settings import Environment
+    from nsimport_pipeline.simulator.faults import FAULTS_HELP
+    from nsimport_pipeline.simulator.options import SimulatorOptions, parse_rows
+    from nsimport_pipeline.simulator.server import ServerInfo, serve
+
+    if faults == "help":
+        click.echo(FAULTS_HELP)
+        return
+    options = SimulatorOptions(
+        port=port,
+        scale=scale,
+        latency=latency,
+        slots=slots,
+        seed=seed,
+        faults=faults,
+        credentials=credentials,
+        rows=parse_rows(rows),
+        criteria_path=Environment().criteria_path,
+    )
+
+    def ready(info: ServerInfo) -> None:
+        click.echo(f"NetSuite simulator: {info.base_url}")
+        click.echo(f"try: NSIMPORT_TENANTS={info.tenants_file} nsimport import customer --tenant demo --wait")
+
+    serve(options, ready)

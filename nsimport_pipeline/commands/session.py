@@ -1,0 +1,114 @@
+"""What commands share: settings, catalogue, tenants' databases, the Dagster instance of this DAGSTER_HOME.
+
+Belongs here: opening those, with errors a user understands. Does not belong here: options and output.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+from sqlalchemy import Engine
+
+from nsimport_pipeline.defs import resources
+from nsimport_pipeline.errors import ConfigurationError
+from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.records import ImportJob, tenant_of
+from nsimport_pipeline.settings import Environment, Settings, Tenant
+from nsimport_pipeline.warehouse.engine import check_reachable
+from nsimport_pipeline.warehouse.migrate import current_revision, ensure_control_tables
+
+PROJECT_FILES = ("dagster.yaml", "workspace.yaml")
+
+
+def project_file(name: str) -> Path:
+    """One of the project's own files: beside the package in a checkout, inside it when installed."""
+    package = Path(__file__).parents[1]
+    beside = package.parent / name
+    return beside if beside.is_file() else package / name
+
+
+def ensure_dagster_home() -> Path:
+    """The DAGSTER_HOME of this process, created and configured if it is not yet.
+
+    Raises ConfigurationError if it has a dagster.yaml without the gate: imports would not be held to their limits.
+    """
+    home = Environment().dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ["DAGSTER_HOME"] = str(home)
+    config = home / "dagster.yaml"
+    if config.is_symlink() and not config.exists():
+        config.unlink()
+    if not config.exists():
+        try:
+            config.symlink_to(project_file("dagster.yaml"))
+        except FileExistsError:
+            pass
+        except OSError:
+            config.write_text(project_file("dagster.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    if "WaveRunCoordinator" not in config.read_text(encoding="utf-8"):
+        raise ConfigurationError(
+            f"{config} does not use WaveRunCoordinator, so nothing would hold imports to their limits: "
+            f"take its run_coordinator and concurrency blocks from {project_file('dagster.yaml')}"
+        )
+    return home
+
+
+@contextmanager
+def dagster_instance() -> Iterator[dg.DagsterInstance]:
+    """Dagster's storage of this DAGSTER_HOME."""
+    home = ensure_dagster_home()
+    try:
+        instance = dg.DagsterInstance.get()
+    except Exception as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigurationError(f"Dagster's storage of {home} cannot be opened: {first_line[:300]}") from None
+    with instance:
+        yield instance
+
+
+def settings() -> Settings:
+    return resources.settings()
+
+
+def open_tenant(name: str) -> tuple[Tenant, Engine]:
+    """An enabled tenant and its database, reachable and with control tables. Raises ConfigurationError, RefusedError."""
+    tenant = settings().enabled_tenant(name)
+    engine = resources.warehouse(tenant)
+    check_reachable(engine)
+    ensure_control_tables(engine)
+    return tenant, engine
+
+
+def read_tenant(name: str) -> tuple[Tenant, Engine]:
+    """A tenant and its database for reading; it may be switched off. Creates nothing but what reading needs."""
+    tenant = settings().tenant(name)
+    engine = resources.warehouse(tenant)
+    check_reachable(engine)
+    if current_revision(engine) is None:
+        ensure_control_tables(engine)
+    return tenant, engine
+
+
+def find_import(import_id: str) -> tuple[Tenant, Engine, ImportJob]:
+    """An import by its id, which begins with its tenant. Raises ConfigurationError if there is none."""
+    name = tenant_of(import_id)
+    if name not in settings().tenant_names:
+        raise ConfigurationError(f"no import {import_id!r}: its tenant {name!r} is not in {settings().file}")
+    tenant, engine = read_tenant(name)
+    with engine.connect() as connection:
+        job = store.find_job(connection, import_id)
+    if job is None:
+        raise ConfigurationError(f"no import {import_id!r}: `nsimport status --tenant {name}` lists the latest")
+    return tenant, engine, job
+
+
+def only_tenant(name: str | None) -> str:
+    """The tenant named, or the only one there is. Raises ConfigurationError if it is not clear."""
+    if name is not None:
+        return name
+    known = settings().tenant_names
+    if len(known) == 1:
+        return known[0]
+    raise ConfigurationError(f"--tenant is needed: one of {', '.join(known) or '(none in the tenants file)'}")

@@ -1,0 +1,174 @@
+"""``nsimport status``, ``watch``, ``waves``, ``slots``, ``errors`` and ``rejects``: looking at imports."""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.table import Table
+from sqlalchemy.engine import RowMapping
+
+from nsimport_pipeline.commands.options import console, json_option, print_json, tenant_option, tenant_required
+from nsimport_pipeline.commands.session import dagster_instance, find_import, only_tenant, read_tenant
+from nsimport_pipeline.commands.waiting import follow, print_summary
+from nsimport_pipeline.defs.slots import free_slots_of_the_dead, slot_use
+from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.progress import Status
+from nsimport_pipeline.imports.progress import status as status_of
+
+LATEST = 20
+
+
+@click.command()
+@click.argument("import_id", metavar="[IMPORT]", required=False)
+@tenant_option
+@json_option
+def status(import_id: str | None, tenant: str | None, as_json: bool) -> None:
+    """Show one import, or the latest ones of a tenant: how far it is, and what it waits for."""
+    if import_id is not None:
+        found = _status(import_id)
+        if as_json:
+            print_json(found)
+        else:
+            print_summary(found)
+            click.echo(_slots_line(found["slots"]))
+        return
+    owner, engine = read_tenant(only_tenant(tenant))
+    with engine.connect() as connection:
+        jobs = store.latest_jobs(connection, LATEST)
+        documents = [status_of(connection, job.import_id, datetime.now(UTC)) for job in jobs]
+    if as_json:
+        print_json(documents)
+        return
+    table = Table("import", "record types", "state", "progress", "started", box=None)
+    for job, document in zip(jobs, documents, strict=True):
+        if document is not None:
+            table.add_row(
+                job.import_id,
+                ", ".join(job.requested),
+                document["state"],
+                f"{document['progress']:.0%}",
+                document["created_at"],
+            )
+    console.print(table if jobs else f"tenant {owner.name} has no imports yet")
+
+
+@click.command()
+@click.argument("import_id", metavar="IMPORT")
+def watch(import_id: str) -> None:
+    """Show an import's progress live until it is over. Ctrl-C stops watching, not the import."""
+    tenant, engine, _ = find_import(import_id)
+    with dagster_instance() as instance:
+        print_summary(follow(instance, engine, tenant, import_id))
+
+
+@click.command()
+@click.argument("import_id", metavar="IMPORT")
+@click.option("--stats", is_flag=True, help="Add how long waves took.")
+@json_option
+def waves(import_id: str, stats: bool, as_json: bool) -> None:
+    """Show the waves of an import: level, state, batches done, failed and retried."""
+    document = _status(import_id)
+    if as_json:
+        print_json(document["waves"])
+        return
+    headings = ["wave", "level", "state", "batches", "done", "failed", "retried", "dispatched", "finished"]
+    table = Table(*headings, *(["seconds"] if stats else []), box=None)
+    for wave in document["waves"]:
+        row = [str(wave[key]) for key in ("number", "level", "state", "batches", "completed", "failed", "retried")]
+        row += [wave["dispatched_at"] or "-", wave["completed_at"] or "-"]
+        table.add_row(*row, *([_seconds(wave)] if stats else []))
+    console.print(table)
+
+
+@click.command()
+@tenant_required
+@click.option("--reset", is_flag=True, help="Free the slots of runs and commands that are dead.")
+@json_option
+def slots(tenant: str, reset: bool, as_json: bool) -> None:
+    """Show a tenant's NetSuite slots: limit, in use, waiting, utilisation."""
+    owner, _ = read_tenant(tenant)
+    with dagster_instance() as instance:
+        freed = free_slots_of_the_dead(instance, owner.name, time.time()) if reset else 0
+        use = slot_use(instance, owner.name)
+    limit = use.limit or owner.slots
+    document: dict[str, Any] = {
+        "tenant": owner.name,
+        "limit": limit,
+        "in_use": use.in_use,
+        "waiting": use.waiting,
+        "utilisation": round(use.in_use / limit, 3),
+        "freed": freed,
+    }
+    if as_json:
+        print_json(document)
+        return
+    if reset:
+        click.echo(f"{freed} slots of dead holders freed")
+    click.echo(_slots_line(document))
+
+
+@click.command()
+@click.argument("import_id", metavar="[IMPORT]", required=False)
+@tenant_option
+@json_option
+def errors(import_id: str | None, tenant: str | None, as_json: bool) -> None:
+    """Group failures by category, record type and column, with a sample."""
+    with _engine(import_id, tenant).connect() as connection:
+        groups = store.error_groups(connection, import_id, LATEST * 5)
+    if as_json:
+        print_json([dict(group) for group in groups])
+    else:
+        _print_groups(groups, ("category", "record_type", "column_name", "count", "final", "sample"), "no failures")
+
+
+@click.command()
+@click.argument("import_id", metavar="[IMPORT]", required=False)
+@tenant_option
+@json_option
+def rejects(import_id: str | None, tenant: str | None, as_json: bool) -> None:
+    """Group rejected rows by record type, column and reason, with a sample id. The rows are in rejected_records."""
+    with _engine(import_id, tenant).connect() as connection:
+        groups = store.rejected_groups(connection, import_id, LATEST * 5)
+    if as_json:
+        print_json([dict(group) for group in groups])
+    else:
+        columns = ("record_type", "column_name", "count", "sample_refid", "reason")
+        _print_groups(groups, columns, "no rejected rows")
+
+
+def _engine(import_id: str | None, tenant: str | None) -> Any:
+    return find_import(import_id)[1] if import_id is not None else read_tenant(only_tenant(tenant))[1]
+
+
+def _print_groups(groups: Sequence[RowMapping], columns: Sequence[str], otherwise: str) -> None:
+    if not groups:
+        click.echo(otherwise)
+        return
+    table = Table(*(column.replace("_", " ") for column in columns), box=None)
+    for group in groups:
+        table.add_row(*(str(group[column] if group[column] is not None else "-") for column in columns))
+    console.print(table)
+
+
+def _status(import_id: str) -> Status:
+    tenant, engine, _ = find_import(import_id)
+    with dagster_instance() as instance:
+        use = slot_use(instance, tenant.name)
+    slots = {"limit": use.limit or tenant.slots, "in_use": use.in_use, "waiting": use.waiting}
+    with engine.connect() as connection:
+        document = status_of(connection, import_id, datetime.now(UTC), slots=slots)
+    assert document is not None  # noqa: S101 - found above
+    return document
+
+
+def _slots_line(slots: dict[str, Any]) -> str:
+    return f"slots: {slots['in_use']} of {slots['limit']} in use, {slots['waiting']} waiting"
+
+
+def _seconds(wave: dict[str, Any]) -> str:
+    if not (wave["dispatched_at"] and wave["completed_at"]):
+        return "-"
+    took = datetime.fromisoformat(wave["completed_at"]) - datetime.fromisoformat(wave["dispatched_at"])
+    return f"{took.total_seconds():.1f}"

@@ -1,0 +1,180 @@
+"""Watching an import until it is over, live in a terminal, line by line elsewhere.
+
+Belongs here: the loop, the picture, the summary. Does not belong here: counting (``imports/progress.py``).
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import dagster as dg
+from rich.console import Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+from sqlalchemy import Engine
+
+from nsimport_pipeline.commands.options import console
+from nsimport_pipeline.commands.processes import Services, daemon_command, daemon_runs
+from nsimport_pipeline.commands.session import ensure_dagster_home
+from nsimport_pipeline.defs.slots import slot_use
+from nsimport_pipeline.errors import NsimportError
+from nsimport_pipeline.imports.progress import Status, status
+from nsimport_pipeline.imports.states import OPEN_IMPORTS
+from nsimport_pipeline.settings import Tenant
+
+REFRESH_SECONDS = 0.5
+LINE_SECONDS = 5.0
+"""Where there is no terminal, a line is printed this often at most."""
+_OPEN = {state.value for state in OPEN_IMPORTS}
+_EXIT_CODES = {"completed": 0, "completed_with_failures": 3}
+
+
+def wait_for(instance: dg.DagsterInstance, engine: Engine, tenant: Tenant, import_id: str) -> int:
+    """Watch an import until it is over and print its summary. Returns the exit code its end stands for.
+
+    Starts a daemon if none runs for this DAGSTER_HOME, and stops what it started.
+    """
+    try:
+        with _carried_out(instance):
+            document = follow(instance, engine, tenant, import_id)
+    except KeyboardInterrupt:
+        click.echo(
+            f"\ninterrupted; the import is not: it goes on as long as a Dagster daemon runs (`nsimport up`).\n"
+            f"  nsimport watch {import_id}    looks at it again\n"
+            f"  nsimport cancel {import_id}   ends it",
+            err=True,
+        )
+        return 130
+    print_summary(document)
+    return _EXIT_CODES.get(document["state"], 1)
+
+
+def follow(instance: dg.DagsterInstance, engine: Engine, tenant: Tenant, import_id: str) -> Status:
+    """Show progress until the import is over; returns its last status."""
+    if console.is_terminal:
+        with Live(console=console, refresh_per_second=4, transient=True) as live:
+            for document in _documents(instance, engine, tenant, import_id):
+                live.update(picture(document, console.width))
+        return document
+    told, line = float("-inf"), ""
+    for document in _documents(instance, engine, tenant, import_id):
+        new = (
+            f"{document['progress']:.0%} {document['state']}: {document['reason']} "
+            f"({document['records_per_second']:,.0f} records/s, slots {document['slots']['in_use']}"
+            f"/{document['slots']['limit']})"
+        )
+        if new != line and time.monotonic() - told >= LINE_SECONDS:
+            told, line = time.monotonic(), new
+            click.echo(line)
+    return document
+
+
+def _documents(
+    instance: dg.DagsterInstance, engine: Engine, tenant: Tenant, import_id: str
+) -> Iterator[dict[str, Any]]:
+    while True:
+        use = slot_use(instance, tenant.name)
+        slots = {"limit": use.limit, "in_use": use.in_use, "waiting": use.waiting}
+        with engine.connect() as connection:
+            document = status(connection, import_id, datetime.now(UTC), slots=slots)
+        if document is None:
+            raise NsimportError(f"import {import_id} is gone from the database")
+        yield document
+        if document["state"] not in _OPEN:
+            return
+        time.sleep(REFRESH_SECONDS)
+
+
+@contextmanager
+def _carried_out(instance: dg.DagsterInstance) -> Iterator[None]:
+    """A daemon runs as long as this lasts: one that is there, or our own."""
+    if daemon_runs(instance, time.time()):
+        yield
+        return
+    home = ensure_dagster_home()
+    services = Services()
+    console.print(f"starting Dagster's daemon (its log: {home / 'logs' / 'daemon.log'})", style="dim")
+    services.add("daemon", daemon_command(), home / "logs")
+    try:
+        yield
+    finally:
+        services.stop()
+
+
+def picture(document: Status, width: int) -> Group:
+    """Bars for record types and waves, slots, rate and time left."""
+    bar = max(10, min(40, width - 58))
+    types = Table(box=None, padding=(0, 1), show_header=False)
+    for record_type in document["record_types"]:
+        batches, records = record_type["batches"], record_type["records"]
+        total = batches["total"]
+        done = batches["completed"] + batches["failed"] + batches["cancelled"]
+        types.add_row(
+            f"{record_type['level']}",
+            record_type["name"],
+            ProgressBar(total=max(1, total), completed=done if total else 1, width=bar),
+            Text(f"{records['imported']:>9,} / {records['expected']:<9,}"),
+            Text(record_type["state"], style=_style(record_type["state"])),
+        )
+    waves = Text("waves  ")
+    for wave in document["waves"]:
+        waves.append(f"{wave['number']}", style=_style(wave["state"]))
+        if wave["state"] in ("dispatching", "processing"):
+            waves.append(f"({wave['completed']}/{wave['batches']})")
+        waves.append(" ")
+    slots = document["slots"]
+    eta = document["eta_seconds"]
+    line = Text.assemble(
+        ("slots  ", ""),
+        ("■" * slots["in_use"], "cyan"),
+        ("□" * max(0, slots["limit"] - slots["in_use"]), "dim"),
+        f"  {document['progress']:.0%}  {document['records_per_second']:,.0f} records/s"
+        + (f"  about {eta} s left" if eta is not None else ""),
+    )
+    return Group(Text(document["import_id"], style="bold"), types, waves, line, Text(document["reason"], style="dim"))
+
+
+def print_summary(document: Status) -> None:
+    """What came of an import: a table of record types, and one line."""
+    table = Table("record type", "NetSuite", "imported", "rejected", "batches", "state", "complete", box=None)
+    for column in table.columns[1:5]:
+        column.justify = "right"
+    for record_type in document["record_types"]:
+        records, batches = record_type["records"], record_type["batches"]
+        complete = {True: "yes", False: "NO", None: "-"}[record_type["in_sync"]]
+        table.add_row(
+            record_type["name"],
+            f"{records['expected']:,}",
+            f"{records['imported']:,}",
+            f"{records['rejected']:,}",
+            f"{batches['completed']}/{batches['total']}",
+            Text(record_type["state"], style=_style(record_type["state"])),
+            Text(complete, style="red" if complete == "NO" else ""),
+        )
+    console.print(table)
+    for record_type in document["record_types"]:
+        if record_type["unavailable"]:
+            console.print(f"{record_type['name']}: left out: {record_type['unavailable']}", markup=False)
+    console.print(
+        f"{document['import_id']}: {document['state']}: {document['reason']} "
+        f"({document['records_per_second']:,.0f} records/s)",
+        style=_style(document["state"]),
+        markup=False,
+    )
+
+
+def _style(state: str) -> str:
+    return {
+        "completed": "green",
+        "completed_with_failures": "yellow",
+        "failed": "red",
+        "cancelled": "yellow",
+        "running": "cyan",
+        "processing": "cyan",
+        "dispatching": "cyan",
+    }.get(state, "dim")
