@@ -78,11 +78,13 @@ class _Plan:
     changes: tuple[SchemaChange, ...]
 
 
-def target_table(record_type: RecordType, *, extra_fields: Sequence[FieldSpec] = (), taken: int = 0) -> sa.Table:
+def target_table(
+    record_type: RecordType, *, extra_fields: Sequence[FieldSpec] = (), beside: Sequence[Shape] = ()
+) -> sa.Table:
     """The table that ``record_type`` is imported into, right for MySQL, MariaDB and SQLite.
 
-    ``extra_fields``: a tenant's own, beside the criteria's. ``taken``: bytes of MySQL's row limit that other columns
-    of the table use. Each column's ``info`` has its ``shape`` and, for a criteria field, its ``field``.
+    ``extra_fields``: a tenant's own, beside the criteria's. ``beside``: shapes of other columns that take room in
+    the table's rows. Each column's ``info`` has its ``shape`` and, for a criteria field, its ``field``.
     """
     fields = (*record_type.fields, *extra_fields)
     shapes: dict[str, Shape] = {"refid": BIG_INTEGER, "external_id": string(255)}
@@ -93,7 +95,7 @@ def target_table(record_type: RecordType, *, extra_fields: Sequence[FieldSpec] =
         if field.display_column is not None:
             shapes[field.display_column] = LONG_STRING
     shapes |= {"raw": LONG_TEXT, "imported_at": TIMESTAMP, "import_id": string(64), "deleted_at": TIMESTAMP}
-    shapes = fit_row(shapes, taken=taken)
+    shapes = fit_row(shapes, beside=beside)
     key = sa.Column(
         "refid",
         sa.BigInteger().with_variant(sa.Integer(), "sqlite"),  # SQLite's row id, if it is INTEGER to the letter
@@ -205,8 +207,8 @@ def _plan(connection: Connection, record_type: RecordType, extra_fields: Sequenc
         return _creation(connection, table)
     _check_key(inspector, name)
     wanted = {column.name for column in target_table(record_type, extra_fields=extra_fields).columns}
-    taken = sum(column.shape.row_bytes for label, column in found.items() if label not in wanted)
-    table = target_table(record_type, extra_fields=extra_fields, taken=taken)
+    others = [column.shape for label, column in found.items() if label not in wanted]
+    table = target_table(record_type, extra_fields=extra_fields, beside=others)
     plan = _alteration(connection, table, found)
     indexed = {index["column_names"][0] for index in inspector.get_indexes(name)}
     missing = [index for index in table.indexes if index.columns.keys()[0] not in indexed]

@@ -5,7 +5,9 @@ and which change of shape is safe. Does not belong here: talking to a database (
 (``constraints.py``).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 from decimal import Context, Decimal
 from typing import Any, Literal
 
@@ -20,12 +22,16 @@ Kind = Literal["text", "integer", "decimal", "boolean", "date", "datetime", "oth
 
 ROW_BYTES = 65_000
 """MySQL's limit is 65,535 for all columns of a row together; the rest is for what servers add to it."""
+PAGE_BYTES = 8_000
+"""InnoDB's limit is 8,126 for the part of a row that stays on its page of 16 KB."""
 BIGINT_BITS = 64
 MICROSECONDS = 6
 TEXT, MEDIUMTEXT, LONGTEXT = 65_535, 2**24 - 1, 2**32 - 1
 _POINTER_BYTES = {TEXT: 10, MEDIUMTEXT: 11, LONGTEXT: 12}
 _DECIMAL_BYTES = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)
 _UTF8_BYTES = 4
+_MOVABLE_BYTES = 42
+_INTEGER_BITS: dict[type, int] = {mysql.TINYINT: 8, mysql.SMALLINT: 16, mysql.MEDIUMINT: 24, mysql.INTEGER: 32}
 _UNROUNDED = Context(prec=1000)
 _EXACT_DIGITS = 15  # decimal digits that a binary64 gives back unchanged
 
@@ -84,6 +90,13 @@ class Shape:
             case _:
                 return 8
 
+    @property
+    def page_bytes(self) -> int:
+        """Most bytes that InnoDB keeps on the page: it moves a long value out, if its column takes over 255 bytes."""
+        if self.kind == "text" and (self.characters is None or self.row_bytes > 256):
+            return _MOVABLE_BYTES
+        return self.row_bytes
+
 
 def string(characters: int) -> Shape:
     return Shape("text", characters=characters)
@@ -120,22 +133,23 @@ def field_shape(field: FieldSpec) -> Shape:
             return TIMESTAMP
 
 
-def fit_row(shapes: dict[str, Shape], *, taken: int = 0) -> dict[str, Shape]:
-    """``shapes`` with the longest strings made TEXT until a row fits; ``taken`` bytes are used by other columns.
+def fit_row(shapes: dict[str, Shape], *, beside: Sequence[Shape] = ()) -> dict[str, Shape]:
+    """``shapes`` with the longest strings made TEXT until a row fits, ``beside`` other columns that stay as they are.
 
+    First MySQL's limit for a row, then InnoDB's for what stays on the page. A row of very many columns may be over the
+    second one whatever is done; then it depends on how much of it is filled.
     The same names and shapes always give the same answer: longest first, then by name.
     """
     fitted = dict(shapes)
-    size = taken + len(shapes) // 8 + 1 + sum(shape.row_bytes for shape in shapes.values())
-    candidates = sorted(
-        (name for name, shape in shapes.items() if shape.characters is not None),
-        key=lambda name: (-(shapes[name].characters or 0), name),
-    )
-    for name in candidates:
-        if size <= ROW_BYTES:
-            break
-        fitted[name] = LONG_STRING
-        size += fitted[name].row_bytes - shapes[name].row_bytes
+    everything = [*shapes.values(), *beside]
+    row = len(everything) // 8 + 1 + sum(shape.row_bytes for shape in everything)
+    page = sum(shape.page_bytes for shape in everything)
+    strings = [(name, shape) for name, shape in shapes.items() if shape.characters is not None]
+    for name, shape in sorted(strings, key=lambda item: (-(item[1].characters or 0), item[0])):
+        if row > ROW_BYTES or (page > PAGE_BYTES and shape.page_bytes > LONG_STRING.page_bytes):
+            fitted[name] = LONG_STRING
+            row += LONG_STRING.row_bytes - shape.row_bytes
+            page += LONG_STRING.page_bytes - shape.page_bytes
     return fitted
 
 
@@ -175,7 +189,7 @@ def reflected_shape(found: TypeEngine[Any]) -> Shape:
         case sa.String() if found.length is not None and not isinstance(found, sa.Enum):
             return string(found.length)
         case sa.Integer():
-            bits = {mysql.TINYINT: 8, mysql.SMALLINT: 16, mysql.MEDIUMINT: 24, mysql.INTEGER: 32}.get(type(found), 64)
+            bits = _INTEGER_BITS.get(type(found), BIGINT_BITS)
             return Shape("integer", bits=bits, unsigned=bool(getattr(found, "unsigned", False)))
         case sa.Numeric(asdecimal=True, precision=int(precision)) if not isinstance(found, sa.Float):
             return Shape("decimal", precision=precision, scale=found.scale or 0)
@@ -198,7 +212,9 @@ def widened(found: Shape, wanted: Shape) -> Shape | None:
         case "text":
             return _wider_text(found, wanted)
         case "integer":
-            return found if found.bits == BIGINT_BITS else wanted
+            if wanted.bits < found.bits:
+                return None
+            return found if wanted.bits == found.bits else wanted
         case "decimal":
             whole, new_whole = found.precision - found.scale, wanted.precision - wanted.scale
             if new_whole < whole or wanted.scale < found.scale:
@@ -221,6 +237,19 @@ def _wider_text(found: Shape, wanted: Shape) -> Shape | None:
     if found.bytes == wanted.bytes:
         return found
     return wanted if (wanted.bytes or 0) > (found.bytes or 0) else None
+
+
+_NOTHING = type(None)
+
+PYTHON_TYPES: dict[Kind, frozenset[type]] = {
+    "text": frozenset({str, _NOTHING}),
+    "integer": frozenset({int, _NOTHING}),
+    "decimal": frozenset({Decimal, int, _NOTHING}),
+    "boolean": frozenset({bool, _NOTHING}),
+    "date": frozenset({date, _NOTHING}),
+    "datetime": frozenset({datetime, _NOTHING}),
+}
+"""The types whose values go into a column of each kind as they are."""
 
 
 class ExactDecimal(TypeDecorator[Decimal]):

@@ -23,6 +23,7 @@ from nsimport_pipeline.record_types.transform import RejectedRow
 from nsimport_pipeline.warehouse.constraints import Fault, read_constraints, repair
 from nsimport_pipeline.warehouse.errors import classify, column_missing, row_at_fault
 from nsimport_pipeline.warehouse.literals import RowsText, literals
+from nsimport_pipeline.warehouse.shapes import PYTHON_TYPES
 
 STATEMENT_BYTES = 4 * 2**20
 """Largest statement that is built, to bound memory, even where the server takes more."""
@@ -73,7 +74,10 @@ def upsert(
         return Upserted(0, 0, [])
     columns, rows = _in_table_order(table, columns, rows)
     batch = _Batch(connection, table, columns, (imported_at, import_id, None))
+    sent = False
     try:
+        batch.check_types(rows)
+        sent = True
         batch.write(rows)
         return Upserted(len(rows), batch.statements, [])
     except _REFUSALS as error:
@@ -81,8 +85,7 @@ def upsert(
             raise classify(error) from None
     faults: dict[int, Fault] = {}
     kept, left_out = batch.analyse(rows, faults)
-    unchanged = not left_out and list(kept.values()) == list(rows)
-    batch.store(kept, faults, known_bad=unchanged)
+    batch.store(kept, faults, known_bad=sent and not left_out and list(kept.values()) == list(rows))
     rejected = [
         RejectedRow(_refid(columns, rows[position]), fault.column, fault.reason, raws[position])
         for position, fault in sorted(faults.items())
@@ -130,6 +133,12 @@ class _Batch:
         dialect = self.connection.dialect
         sql = upsert_statement(self.table, (*self.columns, *STAMP_COLUMNS), dialect)
         self._send = self._sqlite_sender(sql) if dialect.name == "sqlite" else self._mysql_sender(sql)
+
+    def check_types(self, rows: Sequence[Row]) -> None:
+        """Raise TypeError if a value is not of its column's Python type: MySQL would quietly round or cut some."""
+        for name, values in zip(self.columns, zip(*rows, strict=True), strict=True):
+            if not set(map(type, values)) <= PYTHON_TYPES[self.table.c[name].info["shape"].kind]:
+                raise TypeError(f"column {name} is given values of another type")
 
     def write(self, rows: Sequence[Row]) -> None:
         """Store all of ``rows`` or raise the driver's error."""

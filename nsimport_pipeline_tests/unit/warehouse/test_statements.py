@@ -1,0 +1,125 @@
+"""The statements and literals that each server is sent, without a server."""
+
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.dialects.mysql import pymysql as mysql_dialect
+from sqlalchemy.dialects.sqlite import pysqlite
+
+from nsimport_pipeline.record_types.criteria import load_catalog
+from nsimport_pipeline.warehouse.literals import RowsText, literals, quoted
+from nsimport_pipeline.warehouse.schema import target_table
+from nsimport_pipeline.warehouse.upsert import STATEMENT_BYTES, _chunks, upsert_statement
+
+TABLE = sa.Table(
+    "things",
+    sa.MetaData(),
+    sa.Column("refid", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("name", sa.String(20)),
+)
+
+
+def server(version: tuple[int, ...], *, mariadb: bool = False) -> sa.Dialect:
+    dialect = mysql_dialect.dialect(paramstyle="format", is_mariadb=mariadb)
+    dialect.server_version_info = version
+    # What SQLAlchemy concludes from the version when it connects.
+    dialect._requires_alias_for_on_duplicate_key = not mariadb and version >= (8, 0, 20)
+    return dialect
+
+
+def test_mysql_8_is_sent_a_row_alias() -> None:
+    assert " ".join(upsert_statement(TABLE, ["refid", "name"], server((8, 4, 3))).split()) == (
+        "INSERT INTO things (refid, name) VALUES (%s, %s) AS new ON DUPLICATE KEY UPDATE name = new.name"
+    )
+
+
+@pytest.mark.parametrize("dialect", [server((8, 0, 18)), server((5, 7)), server((10, 11, 4), mariadb=True)])
+def test_mariadb_and_older_mysql_are_sent_the_values_function(dialect: sa.Dialect) -> None:
+    assert " ".join(upsert_statement(TABLE, ["refid", "name"], dialect).split()) == (
+        "INSERT INTO things (refid, name) VALUES (%s, %s) ON DUPLICATE KEY UPDATE name = VALUES(name)"
+    )
+
+
+def test_sqlite_is_sent_on_conflict() -> None:
+    assert " ".join(upsert_statement(TABLE, ["refid", "name"], pysqlite.dialect()).split()) == (
+        "INSERT INTO things (refid, name) VALUES (?, ?) ON CONFLICT (refid) DO UPDATE SET name = excluded.name"
+    )
+
+
+@pytest.mark.parametrize("name", load_catalog())
+def test_every_built_in_table_compiles_for_every_server(name: str) -> None:
+    table = target_table(load_catalog()[name])
+    columns = table.columns.keys()
+    for dialect in (server((8, 4, 3)), server((10, 11, 4), mariadb=True), pysqlite.dialect()):
+        assert str(sa.schema.CreateTable(table).compile(dialect=dialect))
+        statement = upsert_statement(table, columns, dialect)
+        assert statement.count("%s" if dialect.name != "sqlite" else "?") == len(columns)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "NULL"),
+        (True, "1"),
+        (False, "0"),
+        (-5, "-5"),
+        (Decimal("1E+5"), "'100000'"),
+        (Decimal("0.10"), "'0.10'"),
+        (1.5, "'1.5'"),
+        (date(2024, 2, 29), "'2024-02-29'"),
+        (datetime(2024, 2, 29, 1, 2, 3), "'2024-02-29 01:02:03'"),
+        (datetime(2024, 2, 29, 1, 2, 3, 4), "'2024-02-29 01:02:03.000004'"),
+        (datetime(2024, 2, 29, 1, tzinfo=timezone(timedelta(hours=2))), "'2024-02-28 23:00:00'"),
+        (datetime(2024, 2, 29, tzinfo=UTC), "'2024-02-29 00:00:00'"),
+        (b"\x00\xff", "X'00ff'"),
+        ("", "''"),
+        ("plain", "'plain'"),
+        ("O'Brien \\ \x00\n\"", "'O''Brien \\\\ \x00\n\"'"),
+    ],
+)
+def test_a_value_is_written_as_sql(value: Any, text: str) -> None:
+    assert literals([value]) == [text]
+    assert literals([None, value, "x'", value]) == ["NULL", text, "'x'''", text]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), Decimal("NaN"), Decimal("-Infinity"), [1], {}, object()])
+def test_a_value_that_sql_has_no_word_for_is_refused_without_repeating_it(value: Any) -> None:
+    with pytest.raises(TypeError) as caught:
+        literals([value])
+    assert repr(value) not in str(caught.value)
+
+
+@given(st.text())
+def test_a_quoted_text_ends_where_it_should(text: str) -> None:
+    """A plain reader of the server's own rules gets the text back and nothing after it."""
+    literal, result, position = quoted(text), [], 1
+    while True:
+        if literal[position] == "\\":
+            result.append(literal[position + 1])
+            position += 2
+        elif literal[position] == "'":
+            if literal[position : position + 2] != "''":
+                break
+            result.append("'")
+            position += 2
+        else:
+            result.append(literal[position])
+            position += 1
+    assert position == len(literal) - 1
+    assert "".join(result) == text
+
+
+def test_rows_do_not_show_in_a_representation() -> None:
+    assert "secret" not in repr(RowsText("('secret')"))
+
+
+@given(st.lists(st.text(alphabet="aü😀", max_size=12), max_size=30), st.integers(50, 100))
+def test_chunks_hold_every_row_in_order_and_stay_within_the_limit(texts: list[str], limit: int) -> None:
+    chunks = list(_chunks(texts, limit, packet=STATEMENT_BYTES))
+    assert [text for chunk in chunks for text in chunk] == texts
+    assert all(len(",".join(chunk).encode()) <= limit for chunk in chunks)
