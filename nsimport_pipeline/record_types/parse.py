@@ -159,10 +159,9 @@ def json_text(value: Any) -> str:
 def json_texts(values: Sequence[Any]) -> list[str]:
     """Each of ``values`` as JSON text."""
     try:
-        joined = b"\n".join(map(orjson.dumps, values))  # JSON text escapes every line feed, so the parting is sure
+        return [text.decode() for text in map(orjson.dumps, values)]
     except TypeError:
         return [json_text(value) for value in values]
-    return joined.decode().split("\n") if values else []
 
 
 def _decimal_parser(precision: int, scale: int, *, currency: bool = False, percent: bool = False) -> ColumnParser:

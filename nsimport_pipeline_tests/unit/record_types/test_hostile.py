@@ -253,6 +253,13 @@ def test_all_of_them_in_one_batch_give_what_each_gives_alone() -> None:
         assert [row.refid for row in result.rejected] == [n for n, (_, x) in enumerate(mine, 1) if x is REJECTED]
 
 
+def test_values_that_python_holds_for_equal_are_told_apart() -> None:
+    result = run(
+        record_type(specification("integer")), *({"id": n, "hostile": v} for n, v in enumerate([1, True, 1.0]))
+    )
+    assert [(row[0], row[-1]) for row in result.rows] == [(0, 1), (2, 1)]
+
+
 def test_a_text_that_is_too_long_is_cut_only_where_the_criteria_allow_it() -> None:
     thing = record_type(specification("string") | {"truncate": True})
     assert run(thing, {"id": "1", "hostile": "é" * 21}).rows == [(1, None, "é" * 20)]

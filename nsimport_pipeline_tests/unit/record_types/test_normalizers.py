@@ -85,6 +85,7 @@ class TestPersonOrCompany:
     def test_a_person_without_personal_name_gets_one(self) -> None:
         assert self.names(isperson="T", companyname="Jo Doe", entityid="P1") == (True, None, "Jo Doe", "Jo Doe", "P1")
         assert self.names(isperson="T", entityid="P1") == (True, None, "P1", "P1", "P1")
+        assert self.names(isperson="T", altname="Old Name", lastname="Doe")[2:4] == ("Doe", "Doe")
 
     def test_one_that_does_not_say_is_judged_by_its_names(self) -> None:
         assert self.names(lastname="Doe", entityid="P1")[0] is True
