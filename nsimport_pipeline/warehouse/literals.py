@@ -47,7 +47,10 @@ def literals(values: Sequence[Any]) -> list[str]:
     if kinds == {str}:
         text = "".join(filter(None, values))
         if "'" in text or "\\" in text:
-            return ["NULL" if value is None else quoted(value) for value in values]
+            return [
+                "NULL" if value is None else quoted(value) if "'" in value or "\\" in value else f"'{value}'"
+                for value in values
+            ]
         return ["NULL" if value is None else f"'{value}'" for value in values]
     if len(kinds) == 1 and not nullable:
         render = _renderer(kinds.pop())

@@ -25,8 +25,10 @@ from nsimport_pipeline.warehouse.errors import classify, column_missing, row_at_
 from nsimport_pipeline.warehouse.literals import RowsText, literals
 from nsimport_pipeline.warehouse.shapes import PYTHON_TYPES
 
-STATEMENT_BYTES = 4 * 2**20
-"""Largest statement that is built, to bound memory, even where the server takes more."""
+STATEMENT_CHARACTERS = 1_000_000
+"""Longest statement that is built, to bound memory, even where the server takes more. A single row may be longer."""
+UTF8_BYTES = 4
+"""Most bytes of one character."""
 
 STAMP_COLUMNS = ("imported_at", "import_id", "deleted_at")
 """Columns that ``upsert`` fills itself, the same for every row."""
@@ -211,16 +213,20 @@ class _Batch:
         if sql.count(placeholders) != 1:
             raise AssertionError("the statement does not have one list of placeholders")
         statement = sql.replace(placeholders, "%s")
-        tail = "".join(f",{literals([value])[0]}" for value in self.stamp) + ")"
-        room = len(statement) + 1024
-        packet = self._packet_limit() - room
+        end = "".join(f",{literals([value])[0]}" for value in self.stamp) + ")"
+        between = f"{end},("
+        packet = self._packet_limit() - len(statement) - 16
+        limit = min(STATEMENT_CHARACTERS, packet // UTF8_BYTES)
 
         def send(rows: Sequence[Row]) -> None:
             by_column = [literals(column) for column in zip(*rows, strict=True)]
-            texts = [f"({values}{tail}" for values in map(",".join, zip(*by_column, strict=True))]
-            for chunk in _chunks(texts, min(packet, STATEMENT_BYTES), packet):
+            texts = list(map(",".join, zip(*by_column, strict=True)))
+            for chunk in _chunks(texts, limit, between=len(between)):
+                text = f"({between.join(chunk)}{end}"
+                if len(text) > limit and (size := len(text.encode())) > packet:
+                    raise DatabaseSchemaError(f"a row of {size} bytes, the server takes {packet} (max_allowed_packet)")
                 self.statements += 1
-                self.connection.exec_driver_sql(statement, (RowsText(",".join(chunk)),))
+                self.connection.exec_driver_sql(statement, (RowsText(text),))
 
         return send
 
@@ -233,13 +239,11 @@ class _Batch:
         return _packet_limits[engine]
 
 
-def _chunks(texts: Sequence[str], limit: int, packet: int) -> Iterator[Sequence[str]]:
-    """``texts`` in runs of at most ``limit`` bytes, commas included; a longer one alone, up to ``packet`` bytes."""
+def _chunks(texts: Sequence[str], limit: int, *, between: int) -> Iterator[Sequence[str]]:
+    """``texts`` in runs of at most ``limit`` characters, ``between`` for each included; a longer text comes alone."""
     start = size = 0
     for position, text in enumerate(texts):
-        length = 1 + (len(text) if text.isascii() else len(text.encode()))
-        if length > packet:
-            raise DatabaseSchemaError(f"a row of {length} bytes, the server takes {packet} (max_allowed_packet)")
+        length = len(text) + between
         if size + length > limit and position > start:
             yield texts[start:position]
             start, size = position, 0

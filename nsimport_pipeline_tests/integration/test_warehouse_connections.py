@@ -327,7 +327,7 @@ def test_several_processes_write_one_sqlite_file_from_its_first_moment(sqlite_ur
 
 
 def test_a_sqlite_file_that_cannot_be_used_is_a_configuration_error(tmp_path: Path, opened: Opener) -> None:
-    with pytest.raises(ConfigurationError, match="no/such/warehouse.db: .*cannot be opened"):
+    with pytest.raises(ConfigurationError, match=r"no/such/warehouse\.db: .*cannot be opened"):
         check_reachable(opened(f"sqlite:///{tmp_path}/no/such/warehouse.db"))
     other = tmp_path / "letter.txt"
     other.write_text("this is not a database, but it is long enough to look into" * 100)
