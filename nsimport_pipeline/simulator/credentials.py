@@ -73,7 +73,7 @@ def ensure_credentials(directory: Path | str) -> SimulatorCredentials:
         directory.mkdir(parents=True, exist_ok=True)
         rsa_key, ec_key, signing = directory / "rsa-key.pem", directory / "ec-key.pem", directory / "token-key"
         if not rsa_key.exists():
-            _write(rsa_key, _pem(rsa.generate_private_key(public_exponent=65537, key_size=3072)))
+            _write(rsa_key, _pem(rsa.generate_private_key(public_exponent=65537, key_size=2048)))
         if not ec_key.exists():
             _write(ec_key, _pem(ec.generate_private_key(ec.SECP256R1())))
         if not signing.exists():

@@ -111,6 +111,8 @@ class Dataset:
         return result
 
     def close(self) -> None:
+        """Give everything back; the dataset cannot be used after it."""
+        self._local = threading.local()
         self._connection.close()
         self._directory.cleanup()
 

@@ -281,10 +281,12 @@ def codes_of(table: Table, part: Slice, column: Column) -> tuple[tuple[str, str]
         known = pools.STATUS_WORDS.get(part.fixed.get("type", ("",))[0])
         if known:
             return known
-    if column.name in pools.CODED_WORDS and (column.coded or not column.words):
-        taken = {value for other in table.slices if other is not part for value in other.fixed.get(column.name, ())}
-        words = pools.CODED_WORDS[column.name]
-        return tuple(pair for pair in words if not part.umbrella or pair[0] not in taken) or words
+    taken = {value for other in table.slices if other is not part for value in other.fixed.get(column.name, ())}
+    known = pools.CODED_WORDS.get(column.name, ())
+    if part.umbrella and taken:
+        return tuple(pair for pair in known if pair[0] not in taken) or (("Other", "Other"),)
+    if known and (column.coded or not column.words):
+        return known
     if column.coded:
         texts = column.words or ("Open", "Closed")
         return tuple((chr(65 + i), word) for i, word in enumerate(texts))
