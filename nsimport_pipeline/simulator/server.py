@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import random
 import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nsimport_pipeline.errors import ConfigurationError
 from nsimport_pipeline.record_types.criteria import load_catalog
@@ -59,6 +60,20 @@ class ServerInfo:
     tables: dict[str, int]
 
 
+_TRANSPORT = "simulator.transport"
+
+
+def _with_transport(application: ASGIApp) -> ASGIApp:
+    """Lets answers reach their connection, which ASGI hides: a reset cannot be said in its messages."""
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope[_TRANSPORT] = send.__self__.transport  # type: ignore[attr-defined]
+        await application(scope, receive, send)
+
+    return call
+
+
 class _Broken(Response):
     """An answer whose connection ends in the middle of its body, or before it."""
 
@@ -72,7 +87,12 @@ class _Broken(Response):
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": self._part, "more_body": True})
             await asyncio.sleep(0.05)
-        raise ConnectionAbortedError("a fault of the simulator ends this connection")
+        transport = scope[_TRANSPORT]
+        peer = transport.get_extra_info("socket")
+        if peer is not None:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+        await asyncio.sleep(0.01)
 
 
 class Simulator:
@@ -417,7 +437,8 @@ def prepare(options: SimulatorOptions, port: int) -> tuple[Simulator, ServerInfo
 
 def configure(simulator: Simulator) -> uvicorn.Config:
     return uvicorn.Config(
-        simulator.application(),
+        _with_transport(simulator.application()),
+        proxy_headers=False,
         log_level="critical",
         access_log=False,
         timeout_keep_alive=75,
