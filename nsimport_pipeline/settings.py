@@ -1,7 +1,8 @@
 """The only reader of environment variables and ``tenants.yaml``.
 
 Belongs here: every setting, its default, its check, and where it comes from. Does not belong here: anything that acts
-on a setting. ``${VAR}`` is filled when a tenant is asked for, so that one tenant's missing variable stops that tenant only.
+on a setting. ``${VAR}`` is filled when a tenant is asked for, so that one tenant's missing variable
+stops that tenant only.
 """
 
 import os

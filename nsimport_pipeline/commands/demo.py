@@ -6,7 +6,7 @@ from sqlalchemy import Engine
 
 from nsimport_pipeline.commands.importing import Asked, start
 from nsimport_pipeline.commands.options import console
-from nsimport_pipeline.commands.processes import Services
+from nsimport_pipeline.commands.processes import LOGS, Services
 from nsimport_pipeline.commands.services import use_simulator
 from nsimport_pipeline.commands.session import dagster_instance, ensure_dagster_home, open_tenant
 from nsimport_pipeline.commands.waiting import wait_for
@@ -46,7 +46,7 @@ def demo(scale: float, latency: float) -> int:
     finally:
         services.stop()
     if not complete:
-        console.print(f"the demo did not arrive at a complete copy; logs: {home / 'logs'}", style="red")
+        console.print(f"the demo did not arrive at a complete copy; logs: {home / LOGS}", style="red")
         return code or 1
     console.print(f"\nThe data:  {location(engine.url)}")
     console.print("Look at it in Dagster's UI:  make up   then open http://127.0.0.1:3000")

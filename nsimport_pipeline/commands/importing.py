@@ -119,7 +119,7 @@ def start(asked: Asked, instance: dg.DagsterInstance, wave_size: int | None) -> 
     try:
         set_limit(instance, tenant.name, tenant.slots)
         for name in asked.chosen:
-            ensure_table(engine, asked.catalog[name])
+            ensure_table(engine, resources.record_type(tenant, name))
         made = _make_plan(asked, instance, wave_size, _tell_planned)
     except BaseException as error:
         abandon(engine, job, str(error) or "planning was interrupted", now=_now())

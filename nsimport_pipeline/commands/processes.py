@@ -19,6 +19,8 @@ import dagster as dg
 from nsimport_pipeline.commands.session import project_file
 from nsimport_pipeline.errors import ConfigurationError
 
+LOGS = "service_logs"
+"""Directory below DAGSTER_HOME. Not ``logs``: Dagster empties that one for its telemetry."""
 HEARTBEAT_SECONDS = 40.0
 """A daemon writes a heartbeat every 30 seconds at the latest."""
 STOP_SECONDS = 15.0

@@ -9,6 +9,7 @@ from types import FrameType
 import click
 
 from nsimport_pipeline.commands.processes import (
+    LOGS,
     Services,
     check_port,
     daemon_command,
@@ -33,7 +34,7 @@ LOOPBACK = "127.0.0.1"
 def up(simulator: bool, host: str, port: int) -> None:
     """Start Dagster's webserver and daemon and stay in the foreground; Ctrl-C stops them.
 
-    Imports asked for meanwhile (`nsimport import`, or the UI) are carried out. Logs are in DAGSTER_HOME/logs.
+    Imports asked for meanwhile (`nsimport import`, or the UI) are carried out. Logs are in DAGSTER_HOME/service_logs.
     """
     home = ensure_dagster_home()
     check_port(host, port, "UI (--port)")
@@ -49,10 +50,10 @@ def up(simulator: bool, host: str, port: int) -> None:
             if daemon_runs(instance, time.time()):
                 click.echo(f"a daemon runs for {home} already; only the UI is started")
             else:
-                services.add("daemon", daemon_command(), home / "logs")
-        webserver = services.add("webserver", webserver_command(host, port), home / "logs")
+                services.add("daemon", daemon_command(), home / LOGS)
+        services.add("webserver", webserver_command(host, port), home / LOGS)
         _wait_for_port(webserver_host=host, port=port, services=services)
-        click.echo(f"UI: http://{host}:{port}   logs: {home / 'logs'}   tenants: {Settings.load().file}")
+        click.echo(f"UI: http://{host}:{port}   logs: {home / LOGS}   tenants: {Settings.load().file}")
         click.echo("Ctrl-C stops everything")
         _stay(services)
     except KeyboardInterrupt:

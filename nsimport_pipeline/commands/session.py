@@ -73,7 +73,7 @@ def settings() -> Settings:
 
 
 def open_tenant(name: str) -> tuple[Tenant, Engine]:
-    """An enabled tenant and its database, reachable and with control tables. Raises ConfigurationError, RefusedError."""
+    """An enabled tenant and its database, ready for use. Raises ConfigurationError, RefusedError."""
     tenant = settings().enabled_tenant(name)
     engine = resources.warehouse(tenant)
     check_reachable(engine)

@@ -19,7 +19,7 @@ from rich.text import Text
 from sqlalchemy import Engine
 
 from nsimport_pipeline.commands.options import console
-from nsimport_pipeline.commands.processes import Services, daemon_command, daemon_runs
+from nsimport_pipeline.commands.processes import LOGS, Services, daemon_command, daemon_runs
 from nsimport_pipeline.commands.session import ensure_dagster_home
 from nsimport_pipeline.defs.slots import slot_use
 from nsimport_pipeline.errors import NsimportError
@@ -98,8 +98,8 @@ def _carried_out(instance: dg.DagsterInstance) -> Iterator[None]:
         return
     home = ensure_dagster_home()
     services = Services()
-    console.print(f"starting Dagster's daemon (its log: {home / 'logs' / 'daemon.log'})", style="dim")
-    services.add("daemon", daemon_command(), home / "logs")
+    console.print(f"starting Dagster's daemon (its log: {home / LOGS / 'daemon.log'})", style="dim")
+    services.add("daemon", daemon_command(), home / LOGS)
     try:
         yield
     finally:

@@ -30,7 +30,8 @@ def record_type_asset(
 ) -> dg.AssetsDefinition:
     """The asset of one record type of one tenant.
 
-    ``batches_per_run``: most partitions a backfill puts into one run. ``warehouse``: where the table is, without secrets.
+    ``batches_per_run``: most partitions a backfill puts into one run. ``warehouse``: where the table
+    is, without secrets.
     """
     spec = record_type_spec(tenant, record_type, level=level, warehouse=warehouse)
 

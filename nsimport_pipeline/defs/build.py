@@ -20,9 +20,8 @@ def build_definitions() -> dg.Definitions:
     assets: list[dg.AssetsDefinition] = []
     sensors: list[dg.SensorDefinition] = []
     for tenant in settings.tenant_names:
-        own = tenant_assets(settings, catalog, tenant)
-        assets += own
-        sensors.append(wave_sensor(tenant, own))
+        assets += tenant_assets(settings, catalog, tenant)
+        sensors.append(wave_sensor(tenant))
     # One process for each run: its worker threads do the rest.
     return dg.Definitions(assets=assets, sensors=sensors, executor=dg.in_process_executor)
 

@@ -7,7 +7,8 @@ from functools import lru_cache
 
 from sqlalchemy import Engine
 
-from nsimport_pipeline.record_types.criteria import Catalog, load_catalog
+from nsimport_pipeline.errors import ConfigurationError
+from nsimport_pipeline.record_types.criteria import Catalog, RecordType, load_catalog
 from nsimport_pipeline.settings import Environment, Settings, Tenant
 from nsimport_pipeline.warehouse.engine import make_engine
 
@@ -19,6 +20,18 @@ SPARE_CONNECTIONS = 3
 def catalog() -> Catalog:
     """The record types of this process: the built-in ones and those of ``NSIMPORT_CRITERIA_PATH``."""
     return load_catalog(Environment().criteria_path)
+
+
+def record_type(tenant: Tenant, name: str) -> RecordType:
+    """A record type as this tenant wants it. Raises ConfigurationError for an unknown one."""
+    options = tenant.options(name)
+    try:
+        return catalog().require(name).adapted(options.extra_fields, options.exclude_fields)
+    except ValueError:
+        raise ConfigurationError(
+            f"tenant {tenant.name!r}: record_types.{name}.extra_fields: a NetSuite column is a letter, then letters, "
+            "digits and _"
+        ) from None
 
 
 def settings() -> Settings:

@@ -49,7 +49,7 @@ def materialize(context: dg.AssetExecutionContext, tenant_name: str, record_type
     """
     try:
         tenant = resources.settings().enabled_tenant(tenant_name)
-        record_type = resources.catalog().require(record_type_name)
+        record_type = resources.record_type(tenant, record_type_name)
         yield from _Run(context, tenant, record_type).events()
     except NsimportError as error:
         raise dg.Failure(f"{tenant_name}/{record_type_name}: {error}", allow_retries=False) from None
@@ -138,15 +138,13 @@ class _Run:
         )
 
     def _workshop(self, job: ImportJob, client: NetSuiteClient, retries: RetryLog) -> Workshop:
-        options = self.tenant.options(self.record_type.name)
-        columns = selected(self.record_type, exclude=frozenset(options.exclude_fields), extra=options.extra_fields)
         return Workshop(
             job=job,
             record_type=self.record_type,
             client=client,
             engine=self.engine,
             table=target_table(self.record_type),
-            columns=Columns(columns),
+            columns=Columns(selected(self.record_type)),
             retries=retries,
             run_id=self.context.run_id,
             timezone=ZoneInfo(self.tenant.timezone),

@@ -26,16 +26,18 @@ from nsimport_pipeline.warehouse.migrate import ensure_control_tables
 
 # The daemon looks at sensors every five seconds; a longer interval here would skip every second look.
 TICK_SECONDS = 1
+ASSET_JOB = "__ASSET_JOB"
 
 logger = logging.getLogger("nsimport.waves")
 
 
-def wave_sensor(tenant: str, assets: Iterable[dg.AssetsDefinition]) -> dg.SensorDefinition:
+def wave_sensor(tenant: str) -> dg.SensorDefinition:
     """The sensor that carries a tenant's imports on."""
 
     @dg.sensor(
         name=f"waves_{tenant}",
-        target=list(assets),
+        # The job Dagster keeps for all assets: theirs have partitions of their own, which no other job may mix.
+        job_name=ASSET_JOB,
         minimum_interval_seconds=TICK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Carries {tenant}'s imports on: dispatches waves, settles what ended, says why each one waits.",

@@ -1,7 +1,8 @@
 """What to do next about one open import: a pure function of what the databases say.
 
 Belongs here: the reconciler's decisions. Does not belong here: reading the snapshot or carrying actions out
-(``settle.py`` for the control tables, ``defs/wave_sensor.py`` for Dagster), or which queued runs may start (``gate.py``).
+(``settle.py`` for the control tables, ``defs/wave_sensor.py`` for Dagster), or which queued runs may start
+(``gate.py``).
 
 Level-triggered: nothing depends on having seen an event. Deciding twice about the same state gives the same actions,
 and an action that was carried out is not decided again.
@@ -268,13 +269,24 @@ def _regroup(snapshot: Snapshot, now: datetime, unfinished: list[Wave]) -> Itera
 
 
 def _dispatch(snapshot: Snapshot, unfinished: list[Wave]) -> Iterable[Action]:
-    """The first unfinished wave, and the one after it early: the gate holds its runs until it is their turn."""
-    for wave in unfinished[:2]:
-        members = [batch for batch in snapshot.batches if batch.wave == wave.number]
+    """The first unfinished wave, and early those after it, up to one wave's worth of batches.
+
+    The gate holds their runs until it is their turn. Early, so that no time is lost between waves; no more than that,
+    so that the queue stays short.
+    """
+    by_wave: dict[int, list[Batch]] = defaultdict(list)
+    for batch in snapshot.batches:
+        by_wave[batch.wave].append(batch)
+    ahead = 0
+    for position, wave in enumerate(unfinished):
+        members = by_wave[wave.number]
+        ahead += len(members) if position else 0
+        if ahead > snapshot.job.wave_size:
+            return
         if wave.state is WaveState.PENDING:
             ranges = [batch.range for batch in members]
             yield Dispatch(wave.number, tuple(plan_runs(wave.number, wave.level, ranges, snapshot.slots)))
-            return
+            continue
         seen = {(run.wave, run.number) for run in snapshot.runs or ()}
         missing = [run for run in _dispatched_runs(wave, members) if (run.wave, run.number) not in seen]
         if missing:

@@ -4,7 +4,7 @@ Belongs here: sharing batches out over workers, taking and giving back slots. Do
 batch (``batch.py``), or Dagster: what is settled is yielded to the caller, who reports it.
 
 The first worker works under the slot that the run holds anyway; each further one under a slot it claims from the
-tenant's pool and gives back when the work runs out, when somebody else waits for one, or when NetSuite refuses requests.
+tenant's pool and gives back when the work runs out, when somebody else waits for one, or when NetSuite refuses.
 """
 
 import queue

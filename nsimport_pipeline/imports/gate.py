@@ -13,7 +13,8 @@ The rules, per tenant, in the order in which runs were queued:
    overtake it, so none starves.
 
 A batch is *settled* when it is completed or finally failed. A run that ended with unsettled batches holds others back
-until the wave sensor has folded them (its *hold* goes from ``wave`` to ``level``) and given them to another run (``none``).
+until the wave sensor has folded them (its *hold* goes from ``wave`` to ``level``) and given them to another run
+(``none``).
 """
 
 from collections import defaultdict

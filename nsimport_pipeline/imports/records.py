@@ -130,7 +130,7 @@ class RunSpec:
 
 
 Hold = Literal["wave", "level", "none"]
-"""What an ended run with unsettled batches still holds back: later waves and higher levels, only higher levels, nothing."""
+"""What an ended run with unsettled batches holds back: later waves and higher levels, only higher levels, nothing."""
 
 
 @dataclass(frozen=True, slots=True)

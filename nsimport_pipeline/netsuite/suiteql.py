@@ -62,6 +62,9 @@ def selected(
     unwanted = {name.lower() for name in exclude}
     key = key_alias(record_type)
     columns = {key: Selected(key, _column(record_type.source.key), key)}
+    external = record_type.source.external_id
+    if external is not None:
+        columns.setdefault(external.lower(), Selected(external.lower(), _column(external), external.lower()))
     for field in record_type.fields:
         if field.name in unwanted or field.key in unwanted:
             continue

@@ -6,7 +6,7 @@ Belongs here: what a criteria file may say, and reading the files. Does not belo
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -146,6 +146,15 @@ class RecordType(_Strict):
     def upstream(self) -> tuple[str, ...]:
         """Every record type that must be imported before this one: dependencies and parents."""
         return tuple(dict.fromkeys((*self.dependencies, *self.derived_from)))
+
+    def adapted(self, extra_fields: Iterable[str] = (), exclude_fields: Iterable[str] = ()) -> "RecordType":
+        """This record type with a tenant's own NetSuite columns as texts, and without the fields it leaves out."""
+        excluded = {name.lower() for name in exclude_fields}
+        own = [FieldSpec(name=name.lower(), type="text", description="Custom field.") for name in extra_fields]
+        known = {field.name for field in self.fields}
+        fields = [f for f in self.fields if f.name not in excluded and f.key not in excluded]
+        fields += [field for field in own if field.name not in known]
+        return self.model_copy(update={"fields": tuple(fields)}) if fields != list(self.fields) else self
 
     @cached_property
     def version(self) -> str:

@@ -7,10 +7,11 @@ HTTP (``paging``, ``auth``, ``faults``, ``traffic``, ``suiteql_engine``).
 import asyncio
 import contextlib
 import random
+import signal
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -447,6 +448,17 @@ def configure(simulator: Simulator) -> uvicorn.Config:
     )
 
 
+class _Server(uvicorn.Server):
+    """Ends on a signal without handing it on, so that what it leaves behind can be cleared away."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def stop(self) -> None:
+        self.should_exit = True
+
+
 def serve(options: SimulatorOptions, on_ready: Callable[[ServerInfo], None] | None = None) -> None:
     """Run a simulator until the process is asked to end (SIGINT, SIGTERM). Blocks; prints nothing.
 
@@ -455,9 +467,11 @@ def serve(options: SimulatorOptions, on_ready: Callable[[ServerInfo], None] | No
     listener = listen(options.port)
     try:
         simulator, info = prepare(options, listener.getsockname()[1])
-        server = uvicorn.Server(configure(simulator))
+        server = _Server(configure(simulator))
 
         async def run() -> None:
+            for ending in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(ending, server.stop)
             serving = asyncio.ensure_future(server.serve(sockets=[listener]))
             while not server.started and not serving.done():
                 await asyncio.sleep(0.01)
@@ -466,8 +480,7 @@ def serve(options: SimulatorOptions, on_ready: Callable[[ServerInfo], None] | No
             await serving
 
         try:
-            with contextlib.suppress(KeyboardInterrupt):
-                asyncio.run(run())
+            asyncio.run(run())
         finally:
             simulator.dataset.close()
     finally:

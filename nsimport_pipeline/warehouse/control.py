@@ -5,6 +5,8 @@ migrations (``migrations/``, which must end at exactly this shape; a test compar
 Times are UTC. Counters of waves are not stored: they are counted from ``wave_batches``, so they cannot drift.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -29,7 +31,12 @@ _Long: TypeEngine[str] = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb
 # SQLite numbers rows by itself only in a column that is INTEGER to the letter.
 _Serial = BigInteger().with_variant(Integer(), "sqlite")
 
-_OPTIONS = {"mysql_charset": "utf8mb4", "mysql_engine": "InnoDB", "mariadb_charset": "utf8mb4", "mariadb_engine": "InnoDB"}
+_OPTIONS: dict[str, Any] = {
+    "mysql_charset": "utf8mb4",
+    "mysql_engine": "InnoDB",
+    "mariadb_charset": "utf8mb4",
+    "mariadb_engine": "InnoDB",
+}
 
 import_jobs = Table(
     "import_jobs",

@@ -21,8 +21,8 @@ def mark_absent(
 ) -> int:
     """Mark the rows with ``low < refid <= high`` that this import did not write, and return how many.
 
-    Meant for the transaction that wrote the whole range. ``present``: ids NetSuite sent whose rows could not be written.
-    ``deleted_at`` is naive UTC.
+    Meant for the transaction that wrote the whole range. ``present``: ids NetSuite sent whose rows could not be
+    written. ``deleted_at`` is naive UTC.
     """
     statement = (
         update(table)
