@@ -33,7 +33,7 @@ DATABASE_RETRY_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0)
 """Seconds between attempts at a batch's transaction while the database is busy or gone: about a minute in all."""
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error
+class Interrupted(Exception):
     """The run is being stopped: give the batch back untouched."""
 
 

@@ -6,12 +6,15 @@ Belongs here: running the migrations, and the one lock over a tenant's database.
 
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, inspect, text
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+HEAD_REVISION = "0001"
+"""The newest migration. Kept here too, so that a run of an up-to-date database need not load Alembic."""
 VERSION_TABLE = "nsimport_schema_version"
 _SCRIPTS = Path(__file__).parent / "migrations"
 _LOCK_NAME = "nsimport_migrate"
@@ -23,14 +26,16 @@ _one_at_a_time = Lock()
 
 def ensure_control_tables(engine: Engine) -> None:
     """Create or upgrade the control tables. Cheap when there is nothing to do, safe from several processes at once."""
-    if current_revision(engine) == head_revision():
+    if current_revision(engine) == HEAD_REVISION:
         return
+    from alembic import command
+
     with _one_at_a_time, engine.connect() as connection:
         mysql = connection.dialect.name in ("mysql", "mariadb")
         if mysql:
             connection.execute(text("SELECT GET_LOCK(:name, :seconds)"), {"name": _LOCK_NAME, "seconds": _LOCK_SECONDS})
         try:
-            command.upgrade(_config(connection), "head")
+            command.upgrade(_config(connection), HEAD_REVISION)
             connection.commit()
         finally:
             if mysql:
@@ -40,6 +45,8 @@ def ensure_control_tables(engine: Engine) -> None:
 
 def remove_control_tables(engine: Engine) -> None:
     """Take every migration back. The imported tables stay."""
+    from alembic import command
+
     with _one_at_a_time, engine.connect() as connection:
         command.downgrade(_config(connection), "base")
         connection.commit()
@@ -52,10 +59,6 @@ def current_revision(engine: Engine) -> str | None:
         return connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
 
 
-def head_revision() -> str | None:
-    return ScriptDirectory(str(_SCRIPTS)).get_current_head()
-
-
 def serialise(connection: Connection) -> None:
     """Let one transaction at a time go on from here, over all processes that use this database.
 
@@ -65,7 +68,9 @@ def serialise(connection: Connection) -> None:
         connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE} FOR UPDATE"))  # noqa: S608
 
 
-def _config(connection: Connection) -> Config:
+def _config(connection: Connection) -> "Config":
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
     config.attributes["connection"] = connection
