@@ -4,6 +4,7 @@ Belongs here: the bridge from a step's context to ``imports/execute.py`` and bac
 Does not belong here: the asset's definition (``assets.py``) or the work itself.
 """
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.batch import Columns, Interrupted, Result, RetryLog, Workshop
 from nsimport_pipeline.imports.execute import Throttle, execute
 from nsimport_pipeline.imports.finish import FinalCount, final_count
-from nsimport_pipeline.imports.records import Batch, BatchStats, ImportJob, new_import_id
+from nsimport_pipeline.imports.records import Batch, BatchStats, ImportJob, TypePlan, new_import_id
 from nsimport_pipeline.imports.settle import settle
 from nsimport_pipeline.imports.start import manual_import
 from nsimport_pipeline.imports.states import ACTIVE_IMPORTS, BatchState
@@ -36,6 +37,7 @@ from nsimport_pipeline.warehouse.migrate import ensure_control_tables
 from nsimport_pipeline.warehouse.schema import ensure_table, target_table
 
 COMPLETE_CHECK = "complete"
+SWITCH_SECONDS = 0.0005
 PROGRESS_SECONDS = 1.0
 """How often a run's progress tag is written at most."""
 
@@ -69,8 +71,12 @@ class _Run:
         self.stop = threading.Event()
         self.done = 0
         self.failed: list[Result] = []
+        self.source_count: int | None = None
 
     def events(self) -> Iterator[StepEvent]:
+        # A fetcher takes the interpreter for a moment after each piece of an answer it received; by default it would
+        # wait 5 ms each time for a writer to let go of it.
+        sys.setswitchinterval(SWITCH_SECONDS)
         ensure_control_tables(self.engine)
         ensure_table(self.engine, self.record_type)
         job = self._job()
@@ -99,7 +105,9 @@ class _Run:
     ) -> Iterator[dg.AssetMaterialization]:
         slots = PoolSlots(self.context.instance, self.tenant.name, self.context.run_id)
         told = time.monotonic()
-        for result in execute(work, shop, slots=slots, throttle=throttle, stop=self.stop):
+        for result in execute(
+            work, shop, slots=slots, throttle=throttle, stop=self.stop, closing=lambda: self._count_source(job, shop)
+        ):
             self.done += result.settled
             if result.outcome == "completed":
                 yield self._materialization(job, result.batch, result.stats)
@@ -187,19 +195,19 @@ class _Run:
     def _final_count(self, job: ImportJob, shop: Workshop) -> dg.AssetCheckResult | None:
         """The check of the whole record type, if this run settled its last batch."""
         with self.engine.connect() as connection:
-            plans = {plan.record_type: plan for plan in store.type_plans(connection, job.import_id)}
             left = store.unfinished_batches(connection, job.import_id, self.record_type.name)
             still = store.find_job(connection, job.import_id)
-        plan = plans.get(self.record_type.name)
-        if plan is None or left or job.origin == "manual" or still is None or still.state not in ACTIVE_IMPORTS:
+        if self.source_count is None or left or still is None or still.state not in ACTIVE_IMPORTS:
             return None
-        try:
-            count: FinalCount = final_count(
-                self.engine, job.import_id, self.record_type, shop.table, plan, client=shop.client, now=_now()
-            )
-        except ImportFailure as error:
-            self.context.log.warning(f"the final count could not be taken: {error}")
-            return None
+        count: FinalCount = final_count(
+            self.engine,
+            job.import_id,
+            self.record_type,
+            shop.table,
+            self._plan(job),
+            source=self.source_count,
+            now=_now(),
+        )
         return dg.AssetCheckResult(
             passed=count.in_sync,
             asset_key=self.key,
@@ -207,6 +215,25 @@ class _Run:
             description=str(count),
             metadata={"source": count.source, "table": count.table, "rejected": count.rejected},
         )
+
+    def _count_source(self, job: ImportJob, shop: Workshop) -> None:
+        """Ask NetSuite for the record type's count while this run's last batches, the type's last, are under way."""
+        if job.origin == "manual":
+            return
+        with self.engine.connect() as connection:
+            if store.unfinished_batches(
+                connection, job.import_id, self.record_type.name, besides=self.context.partition_keys
+            ):
+                return
+        try:
+            self.source_count = shop.client.count(self.record_type, None, self._plan(job).upper_bound).n
+        except (ImportFailure, Interrupted) as error:
+            self.context.log.warning(f"the final count could not be taken: {error}")
+
+    def _plan(self, job: ImportJob) -> TypePlan:
+        with self.engine.connect() as connection:
+            plans = store.type_plans(connection, job.import_id)
+        return next(plan for plan in plans if plan.record_type == self.record_type.name)
 
     def _report_failures(self, job: ImportJob, batches: int) -> None:
         if not self.failed:

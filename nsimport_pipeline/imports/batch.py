@@ -1,4 +1,4 @@
-"""The work of one batch: claim, fetch, transform, write rows and state in one transaction, or record the failure.
+"""The work of one batch, in two halves: claim and fetch, which needs a slot; transform and write, which needs none.
 
 Belongs here: what happens to one batch from claim to outcome. Does not belong here: which batches, how many at once,
 under which slot (``execute.py``).
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine, Table
@@ -28,6 +28,8 @@ from nsimport_pipeline.record_types.transform import Transformed, transform
 from nsimport_pipeline.warehouse.deletes import mark_absent
 from nsimport_pipeline.warehouse.errors import classify
 from nsimport_pipeline.warehouse.upsert import upsert
+
+_T = TypeVar("_T")
 
 DATABASE_RETRY_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0)
 """Seconds between attempts at a batch's transaction while the database is busy or gone: about a minute in all."""
@@ -109,32 +111,68 @@ class Workshop:
     timer: Callable[[], float] = time.perf_counter
 
 
-def work_on(batch: Batch, shop: Workshop) -> Result:
-    """Do one batch. Every expected failure becomes a Result; what is raised ends the run."""
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A batch's records, complete and in memory, on their way to the database."""
+
+    batch: Batch
+    fetched: Fetched
+    retries: list[RetryEvent]
+    """Requests that failed on the way."""
+
+
+def fetch(batch: Batch, shop: Workshop) -> Page | Result:
+    """Claim a batch and get its records: all that needs a slot. A failure is recorded and returned as a Result.
+
+    Raises ImportFailure if the database is not there to claim it, which ends the run.
+    """
+    if not _persistently(shop, lambda c: store.claim_batch(c, batch, shop.run_id, shop.now())):
+        return Result(batch, "not_ours")
+    batch = replace(batch, state=BatchState.PROCESSING, run_id=shop.run_id)
+    shop.retries.take()
     try:
-        with shop.engine.begin() as connection:
-            if not store.claim_batch(connection, batch, shop.run_id, shop.now()):
-                return Result(batch, "not_ours")
-        batch = replace(batch, state=BatchState.PROCESSING, run_id=shop.run_id)
-        shop.retries.take()
-        try:
-            fetched = _fetch(batch, shop)
-            started = shop.timer()
-            transformed = transform(shop.record_type, fetched.items, timezone=shop.timezone, store_raw=shop.store_raw)
-            return _write(batch, shop, fetched, transformed, shop.timer() - started)
-        except Interrupted:
-            with shop.engine.begin() as connection:
-                store.release_batch(connection, batch, shop.run_id)
-            return Result(batch, "released")
-        except NsimportError as error:
-            failure = error if isinstance(error, ImportFailure) else ImportFailure(str(error))
-            return _record_failure(batch, shop, failure)
-    except SQLAlchemyError as error:
-        # The database is not there to note the failure: the batch is folded once the run has ended.
-        raise classify(error) from None
+        return Page(batch, _fetch_range(batch, shop), shop.retries.take())
+    except Interrupted:
+        return release(batch, shop)
+    except Exception as error:
+        return _record_failure(batch, shop, _as_failure(error), shop.retries.take())
 
 
-def _fetch(batch: Batch, shop: Workshop) -> Fetched:
+def keep(page: Page, shop: Workshop) -> Result:
+    """Transform and write a fetched batch: rows and state in one transaction. A failure is recorded and returned.
+
+    Raises ImportFailure if the database is not there to note a failure; the batch is folded once the run has ended.
+    """
+    started = shop.timer()
+    try:
+        transformed = transform(shop.record_type, page.fetched.items, timezone=shop.timezone, store_raw=shop.store_raw)
+        written = _write(page, shop, transformed, started)
+    except Interrupted:
+        return release(page.batch, shop)
+    except Exception as error:
+        return _record_failure(page.batch, shop, _as_failure(error), page.retries)
+    return Result(page.batch, "completed" if written else "not_ours", written or BatchStats())
+
+
+def release(batch: Batch, shop: Workshop) -> Result:
+    """Give a claimed batch back untouched; costs no attempt."""
+    with shop.engine.begin() as connection:
+        store.release_batch(connection, batch, shop.run_id)
+    return Result(batch, "released")
+
+
+def _as_failure(error: Exception) -> ImportFailure:
+    if isinstance(error, ImportFailure):
+        return error
+    if isinstance(error, SQLAlchemyError):
+        return classify(error)
+    if isinstance(error, NsimportError):
+        return ImportFailure(str(error))
+    # Only the kind: the text of an unexpected error may hold a record's values.
+    return ImportFailure(f"unexpected {type(error).__name__} while the batch was worked on: please report it")
+
+
+def _fetch_range(batch: Batch, shop: Workshop) -> Fetched:
     while True:
         try:
             return shop.client.fetch_range(shop.record_type, batch.range.low, batch.range.high, shop.columns.selected)
@@ -143,85 +181,93 @@ def _fetch(batch: Batch, shop: Workshop) -> Fetched:
                 raise
 
 
-def _write(
-    batch: Batch, shop: Workshop, fetched: Fetched, transformed: Transformed, transform_seconds: float
-) -> Result:
-    """Rows, rejected rows and the batch's state, in one transaction; again while the database is busy or gone."""
-    started, retries = shop.timer(), shop.retries.take()
+def _persistently(shop: Workshop, work: Callable[[Connection], _T]) -> _T:
+    """Run one transaction; again while the database is busy or gone, for about a minute.
+
+    Raises ImportFailure as ``classify`` has it, and Interrupted.
+    """
     for delay in (*DATABASE_RETRY_DELAYS, None):
         try:
-            stats = _write_once(batch, shop, fetched, transformed, retries, transform_seconds, started)
-            return Result(batch, "completed" if stats else "not_ours", stats or BatchStats())
-        except SQLAlchemyError as error:
-            failure: ImportFailure = classify(error)
-        except TimedOut as error:
-            failure = error
+            with shop.engine.begin() as connection:
+                return work(connection)
+        except (SQLAlchemyError, TimedOut) as error:
+            failure = error if isinstance(error, TimedOut) else classify(error)
         if not isinstance(failure, TimedOut) or delay is None:
             raise failure
         shop.sleep(delay)
     raise AssertionError("unreachable")
 
 
+def _write(page: Page, shop: Workshop, transformed: Transformed, started: float) -> BatchStats | None:
+    """Rows, rejected rows and the batch's state. None if somebody else settled the batch meanwhile."""
+    transform_seconds, begun = shop.timer() - started, shop.timer()
+    try:
+        return _persistently(shop, lambda c: _write_once(c, page, shop, transformed, transform_seconds, begun))
+    except _Lost:
+        return None
+
+
+class _Lost(Exception):
+    """The batch is not ours any more: what was written for it is rolled back."""
+
+
 def _write_once(
-    batch: Batch,
+    connection: Connection,
+    page: Page,
     shop: Workshop,
-    fetched: Fetched,
     transformed: Transformed,
-    retries: list[RetryEvent],
     transform_seconds: float,
-    started: float,
-) -> BatchStats | None:
-    now = shop.now()
-    with shop.engine.begin() as connection:
-        written = upsert(
-            connection,
-            shop.table,
-            transformed.columns,
-            transformed.rows,
-            raws=transformed.raws,
-            import_id=shop.job.import_id,
-            imported_at=now.replace(tzinfo=None),
-        )
-        rejected = [*transformed.rejected, *written.rejected]
-        deleted = mark_absent(
-            connection,
-            shop.table,
-            batch.range.low,
-            batch.range.high,
-            import_id=shop.job.import_id,
-            present={row.refid for row in rejected if row.refid is not None},
-            deleted_at=now.replace(tzinfo=None),
-        )
-        statements = written.statements + 3
-        if rejected or batch.attempts:
-            store.replace_rejected(connection, shop.job.import_id, batch.range, rejected, now)
-            statements += 1 + bool(rejected)
-        statements += _record_retries(connection, batch, shop, retries, now)
-        stats = BatchStats(
-            rows_read=len(fetched.items),
-            rows_upserted=written.written,
-            rows_rejected=len(rejected),
-            rows_deleted=deleted,
-            requests=fetched.requests,
-            retries=fetched.retries,
-            statements=statements,
-            slot_wait_seconds=fetched.waited_seconds,
-            fetch_seconds=max(0.0, fetched.seconds - fetched.waited_seconds),
-            transform_seconds=transform_seconds,
-            write_seconds=shop.timer() - started,
-        )
-        if not store.complete_batch(connection, batch, shop.run_id, stats, now):
-            # Somebody else settled it meanwhile: these rows are not ours to write.
-            connection.rollback()
-            return None
+    begun: float,
+) -> BatchStats:
+    now, batch, fetched = shop.now(), page.batch, page.fetched
+    written = upsert(
+        connection,
+        shop.table,
+        transformed.columns,
+        transformed.rows,
+        raws=transformed.raws,
+        import_id=shop.job.import_id,
+        imported_at=now.replace(tzinfo=None),
+    )
+    rejected = [*transformed.rejected, *written.rejected]
+    deleted = mark_absent(
+        connection,
+        shop.table,
+        batch.range.low,
+        batch.range.high,
+        import_id=shop.job.import_id,
+        present={row.refid for row in rejected if row.refid is not None},
+        deleted_at=now.replace(tzinfo=None),
+    )
+    statements = written.statements + 3
+    if rejected or batch.attempts:
+        store.replace_rejected(connection, shop.job.import_id, batch.range, rejected, now)
+        statements += 1 + bool(rejected)
+    statements += _record_retries(connection, batch, shop, page.retries, now)
+    stats = BatchStats(
+        rows_read=len(fetched.items),
+        rows_upserted=written.written,
+        rows_rejected=len(rejected),
+        rows_deleted=deleted,
+        requests=fetched.requests,
+        retries=fetched.retries,
+        statements=statements,
+        slot_wait_seconds=fetched.waited_seconds,
+        fetch_seconds=max(0.0, fetched.seconds - fetched.waited_seconds),
+        transform_seconds=transform_seconds,
+        write_seconds=shop.timer() - begun,
+    )
+    if not store.complete_batch(connection, batch, shop.run_id, stats, now):
+        raise _Lost
     return stats
 
 
-def _record_failure(batch: Batch, shop: Workshop, failure: ImportFailure) -> Result:
+def _record_failure(batch: Batch, shop: Workshop, failure: ImportFailure, retries: list[RetryEvent]) -> Result:
     now = shop.now()
     verdict = after_failure(failure.category, batch.attempts + 1, shop.job.retry_attempts)
     to = BatchState.RETRYING if verdict.retry else BatchState.FAILED
-    with shop.engine.begin() as connection:
+
+    def record(connection: Connection) -> bool:
         taken = store.fail_batch(
             connection,
             batch,
@@ -232,7 +278,7 @@ def _record_failure(batch: Batch, shop: Workshop, failure: ImportFailure) -> Res
             not_before=now + timedelta(seconds=verdict.delay) if verdict.retry else None,
         )
         if not taken:
-            return Result(batch, "not_ours")
+            return False
         store.record_error(
             connection,
             shop.job.import_id,
@@ -245,9 +291,13 @@ def _record_failure(batch: Batch, shop: Workshop, failure: ImportFailure) -> Res
             attempt=batch.attempts + 1,
             final=not verdict.retry,
         )
-        _record_retries(connection, batch, shop, shop.retries.take(), now)
+        _record_retries(connection, batch, shop, retries, now)
         if isinstance(failure, AccessDenied):
             store.move_import(connection, shop.job.import_id, ImportState.CANCELLING, now, str(failure))
+        return True
+
+    if not _persistently(shop, record):
+        return Result(batch, "not_ours")
     outcome: Literal["retrying", "failed"] = "retrying" if verdict.retry else "failed"
     return Result(batch, outcome, category=failure.category, reason=str(failure))
 

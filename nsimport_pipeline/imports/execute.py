@@ -1,33 +1,41 @@
-"""Working a run's batches with as many worker threads as it holds slots.
+"""Working a run's batches with as many fetching threads as it holds slots.
 
-Belongs here: sharing batches out over workers, taking and giving back slots. Does not belong here: the work of one
+Belongs here: sharing batches out over threads, taking and giving back slots. Does not belong here: the work of one
 batch (``batch.py``), or Dagster: what is settled is yielded to the caller, who reports it.
 
-The first worker works under the slot that the run holds anyway; each further one under a slot it claims from the
-tenant's pool and gives back when the work runs out, when somebody else waits for one, or when NetSuite refuses.
+Fetchers hold slots and do nothing but ask NetSuite, so that a slot never idles while rows are transformed or written;
+a few writers do the rest. The first fetcher works under the slot that the run holds anyway; each further one under a
+slot it claims from the tenant's pool and gives back when the work runs out, when somebody else waits for one, or when
+NetSuite refuses.
 """
 
 import queue
 import threading
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from nsimport_pipeline.errors import Category
-from nsimport_pipeline.imports.batch import Result, Workshop, work_on
+from nsimport_pipeline.imports.batch import Page, Result, Workshop, fetch, keep, release
 from nsimport_pipeline.imports.records import Batch
 from nsimport_pipeline.netsuite.retrying import RetryEvent
 from nsimport_pipeline.netsuite.slots import SlotPool
 
+WRITERS = 2
+"""Threads that transform and write. More only wait for each other: for the interpreter, and for the table's log."""
+PAGES_AHEAD = 2
+"""Fetched batches that may wait for a writer: a bound on memory."""
 BALANCE_SECONDS = 0.5
-"""How often the number of workers is looked at again."""
+"""How often the number of fetchers is looked at again."""
+DISMISS_SECONDS = 2.0
 CALM_SECONDS = 10.0
-"""How long NetSuite must not have refused a request before one more worker is tried."""
+"""How long NetSuite must not have refused a request before one more fetcher is tried."""
 
 
 @dataclass
 class Throttle:
-    """How many workers a run may have: fewer after each refusal by NetSuite, one more after each calm spell.
+    """How many fetchers a run may have: fewer after each refusal by NetSuite, one more after each calm spell.
 
     A listener of the NetSuite client; ``clock`` gives seconds.
     """
@@ -47,7 +55,7 @@ class Throttle:
                 self._refused = True
 
     def adjust(self, now: float) -> int:
-        """The number of workers allowed at ``now``. Refusals in one spell count once: they come in bursts."""
+        """The number of fetchers allowed at ``now``. Refusals in one spell count once: they come in bursts."""
         with self._lock:
             refused, self._refused = self._refused, False
         if refused and now - self.changed_at >= 1.0:
@@ -64,19 +72,21 @@ def execute(
     slots: SlotPool | None,
     throttle: Throttle,
     stop: threading.Event,
+    closing: Callable[[], None] = lambda: None,
 ) -> Iterator[Result]:
     """Work the batches, yielding each result as it comes; ends when all are done or ``stop`` is set.
 
-    An exception of a worker stops the others and is raised. Closing the iterator stops the workers too; one in the
-    middle of a request is not waited for, its batch is folded later.
+    ``closing`` is called once under a slot when no batch is left to fetch, while the last ones are still under way.
+    An exception of a thread stops the others and is raised. Closing the iterator stops them too; one in the middle of
+    a request is not waited for, its batch is folded later.
     """
-    crew = _Crew(batches, shop, slots, stop)
+    crew = _Crew(batches, shop, slots, stop, closing)
     try:
-        crew.hire(None)
+        crew.begin()
         balanced_at = float("-inf")
-        while crew.busy:
+        while crew.busy or not crew.results.empty():
             try:
-                result = crew.results.get(timeout=0.1)
+                result = crew.results.get(timeout=0.05)
             except queue.Empty:
                 pass
             else:
@@ -87,45 +97,49 @@ def execute(
             if now - balanced_at >= BALANCE_SECONDS:
                 balanced_at = now
                 crew.balance(throttle.adjust(now))
-        while not crew.results.empty():
-            result = crew.results.get()
-            if isinstance(result, BaseException):
-                raise result
-            yield result
     finally:
         stop.set()
         crew.dismiss()
 
 
 class _Crew:
-    """The worker threads of a run, and the batches they have left."""
+    """The threads of a run, and the batches they have left."""
 
-    def __init__(self, batches: Sequence[Batch], shop: Workshop, slots: SlotPool | None, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        batches: Sequence[Batch],
+        shop: Workshop,
+        slots: SlotPool | None,
+        stop: threading.Event,
+        closing: Callable[[], None],
+    ) -> None:
         self.results: queue.SimpleQueue[Result | BaseException] = queue.SimpleQueue()
         self._left = deque(batches)
+        self._pages: queue.Queue[Page] = queue.Queue(PAGES_AHEAD)
         self._shop = shop
         self._slots = slots
         self._stop = stop
+        self._closing: Callable[[], None] | None = closing
         self._lock = threading.Lock()
         self._helpers: set[str] = set()
         self._to_leave = 0
-        self._working = 0
+        self._fetching = 0
+        self._writing = 0
 
     @property
     def busy(self) -> bool:
-        return self._working > 0
+        return self._fetching + self._writing > 0
 
-    def hire(self, slot: str | None) -> None:
-        """Start a worker under ``slot``, or under the run's own."""
-        self._working += 1
-        if slot is not None:
-            self._helpers.add(slot)
-        name = f"netsuite-{slot or 'own'}"
-        threading.Thread(target=self._run, args=(slot,), name=name, daemon=True).start()
+    def begin(self) -> None:
+        """Start the writers, and the fetcher that works under the run's own slot."""
+        self._hire(None)
+        for number in range(min(WRITERS, max(1, len(self._left)))):
+            self._writing += 1
+            threading.Thread(target=self._write, name=f"writer-{number}", daemon=True).start()
 
     def balance(self, target: int) -> None:
-        """Have at most ``target`` workers, no more than there is work for, and none another run waits for."""
-        if self._slots is None:
+        """Have at most ``target`` fetchers, no more than there is work for, and none another run waits for."""
+        if self._slots is None or self._stop.is_set():
             return
         with self._lock:
             helpers = len(self._helpers) - self._to_leave
@@ -135,30 +149,80 @@ class _Crew:
                 self._to_leave += 1
         elif helpers < wanted and not self._slots.contended():
             while helpers < wanted and (slot := self._slots.try_claim()) is not None:
-                self.hire(slot)
+                self._hire(slot)
                 helpers += 1
 
     def dismiss(self) -> None:
-        """Give back the slots of workers that could not do so themselves."""
-        if self._slots is not None:
-            for slot in list(self._helpers):
-                self._slots.release(slot)
+        """Wait a moment for the threads to stop by themselves.
 
-    def _run(self, slot: str | None) -> None:
+        A fetcher that is still in the middle of a request keeps its slot, as the request keeps NetSuite's: Dagster
+        frees it after the run has ended.
+        """
+        deadline = time.monotonic() + DISMISS_SECONDS
+        while self.busy and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def _hire(self, slot: str | None) -> None:
+        with self._lock:
+            self._fetching += 1
+            if slot is not None:
+                self._helpers.add(slot)
+        threading.Thread(target=self._fetch, args=(slot,), name=f"fetcher-{slot or 'own'}", daemon=True).start()
+
+    def _fetch(self, slot: str | None) -> None:
         try:
             while not self._stop.is_set() and not self._may_leave(slot):
                 try:
                     batch = self._left.popleft()
                 except IndexError:
+                    self._close()
                     break
-                self.results.put(work_on(batch, self._shop))
+                page = fetch(batch, self._shop)
+                if isinstance(page, Result):
+                    self.results.put(page)
+                else:
+                    self._hand_over(page)
         except BaseException as error:
             self.results.put(error)
         finally:
             if slot is not None:
                 self._give_back(slot)
             with self._lock:
-                self._working -= 1
+                self._fetching -= 1
+
+    def _hand_over(self, page: Page) -> None:
+        while not self._stop.is_set():
+            try:
+                self._pages.put(page, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+        self.results.put(release(page.batch, self._shop))
+
+    def _write(self) -> None:
+        try:
+            while True:
+                over = self._fetching == 0
+                try:
+                    page = self._pages.get(timeout=0.02)
+                except queue.Empty:
+                    # Looked at before the queue, so that a page handed over last is not left behind.
+                    if over:
+                        return
+                    continue
+                stopped = self._stop.is_set()
+                self.results.put(release(page.batch, self._shop) if stopped else keep(page, self._shop))
+        except BaseException as error:
+            self.results.put(error)
+        finally:
+            with self._lock:
+                self._writing -= 1
+
+    def _close(self) -> None:
+        with self._lock:
+            closing, self._closing = self._closing, None
+        if closing is not None:
+            closing()
 
     def _may_leave(self, slot: str | None) -> bool:
         with self._lock:

@@ -9,7 +9,6 @@ from datetime import datetime
 from sqlalchemy import Engine, Table
 
 from nsimport_pipeline.imports import store
-from nsimport_pipeline.imports.plan import Querier
 from nsimport_pipeline.imports.records import TypePlan
 from nsimport_pipeline.record_types.criteria import RecordType
 from nsimport_pipeline.warehouse.deletes import live_rows
@@ -41,11 +40,10 @@ def final_count(
     table: Table,
     plan: TypePlan,
     *,
-    client: Querier,
+    source: int,
     now: datetime,
 ) -> FinalCount:
-    """Count a record type on both sides and keep the result. Costs one request. Raises ImportFailure."""
-    source = client.count(record_type, None, plan.upper_bound).n
+    """Compare ``source``, NetSuite's count up to the plan's upper bound, with the table, and keep the result."""
     with engine.begin() as connection:
         count = FinalCount(
             source=source,

@@ -709,14 +709,15 @@ def rejected_groups(connection: Connection, import_id: str | None, limit: int) -
     return list(connection.execute(statement).mappings())
 
 
-def unfinished_batches(connection: Connection, import_id: str, record_type: str) -> int:
-    """Batches of a record type that are not in a terminal state."""
+def unfinished_batches(connection: Connection, import_id: str, record_type: str, besides: Sequence[str] = ()) -> int:
+    """Batches of a record type that are not in a terminal state, besides these partitions."""
     table = wave_batches
     return connection.execute(
         select(func.count()).where(
             table.c.import_id == import_id,
             table.c.record_type == record_type,
             table.c.status.not_in([state.value for state in TERMINAL_BATCHES]),
+            table.c.partition_key.not_in(list(besides)),
         )
     ).scalar_one()
 

@@ -70,6 +70,8 @@ class _Translation:
             self._resolve(scope)
         for node in reversed(list(root.walk())):
             self._rewrite(node)
+        for select in list(root.find_all(exp.Select)):
+            _share_lookups(select)
         return _finished(root)
 
     def _expand_stars(self, scope: Scope) -> None:
@@ -378,6 +380,36 @@ def _finished(root: exp.Query) -> Translated:
             root.set("order", exp.Order(expressions=[ties]))
     rows = root.sql(dialect="duckdb", identify=True)
     return Translated(f"SELECT * FROM ({rows})" if limited else rows, count, tuple(keys))
+
+
+def _share_lookups(select: Node) -> None:
+    """Scalar sub-selects that aggregate the same rows become one lateral join: DuckDB plans each one dearly."""
+    if (
+        select.args.get("group")
+        or select.args.get("distinct")
+        or not (select.args.get("from_") or select.args.get("from"))
+    ):
+        return
+    groups: dict[str, list[Node]] = {}
+    for projection in select.expressions:
+        for lookup in projection.find_all(exp.Subquery):
+            inner = lookup.this
+            if lookup.parent_select is not select or not isinstance(inner, exp.Select):
+                continue
+            if not _is_single_row(inner) or len(inner.selects) != 1 or inner.args.get("having"):
+                continue
+            rest = inner.copy()
+            rest.set("expressions", [])
+            groups.setdefault(rest.sql(dialect="duckdb", identify=True), []).append(lookup)
+    for number, lookups in enumerate(group for group in groups.values() if len(group) > 1):
+        shared, alias = lookups[0].this.copy(), f"_shared{number}"
+        names = [f"v{n}" for n in range(len(lookups))]
+        values = [lookup.this.selects[0].unalias() for lookup in lookups]
+        shared.set("expressions", [exp.alias_(v.copy(), n) for v, n in zip(values, names, strict=True)])
+        lateral = exp.Lateral(this=exp.Subquery(this=shared), alias=exp.TableAlias(this=exp.to_identifier(alias)))
+        select.append("joins", exp.Join(this=lateral, side="LEFT", on=exp.true()))
+        for lookup, name in zip(lookups, names, strict=True):
+            lookup.replace(exp.column(name, table=alias))
 
 
 def _is_single_row(select: exp.Select) -> bool:

@@ -1,0 +1,24 @@
+"""``python -m nsimport_pipeline_tests.benchmarks [NAME…]``: run the benchmarks and print what they found."""
+
+import sys
+
+from nsimport_pipeline_tests.benchmarks import imports
+
+BENCHMARKS = {
+    "slots": imports.slot_bound,
+    "memory": imports.memory_growth,
+}
+
+
+def main() -> None:
+    names = sys.argv[1:] or list(BENCHMARKS)
+    for name in names:
+        if name not in BENCHMARKS:
+            sys.exit(f"no benchmark {name!r}: {', '.join(BENCHMARKS)}")
+        print(f"\n== {name}", flush=True)
+        for line in BENCHMARKS[name]():
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
