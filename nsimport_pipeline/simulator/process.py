@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -32,10 +32,14 @@ class SimulatorControl:
         self.base_url = base_url.rstrip("/")
 
     def healthy(self) -> bool:
+        return self.pid() is not None
+
+    def pid(self) -> int | None:
+        """The process that answers, or None if no simulator does."""
         try:
-            return bool(self._call("health")["status"] == "ok")
-        except (ConfigurationError, OSError):
-            return False
+            return int(self._call("health", seconds=2)["pid"])
+        except (ConfigurationError, OSError, KeyError, ValueError):
+            return None
 
     def stats(self, *, log: bool = True) -> dict[str, Any]:
         """``max_in_flight``, ``statuses``, ``kinds`` and the ``log`` of requests since the last reset."""
@@ -67,10 +71,10 @@ class SimulatorControl:
         """Delete rows as a user would, leaving traces in ``deletedrecord``; returns how many."""
         return int(self._call("delete", json.dumps({"table": table, "where": where}).encode())["deleted"])
 
-    def _call(self, path: str, body: bytes | None = None) -> dict[str, Any]:
+    def _call(self, path: str, body: bytes | None = None, seconds: float = 60) -> dict[str, Any]:
         request = urllib.request.Request(f"{self.base_url}/simulator/{path}", data=body)  # noqa: S310 - loopback
         try:
-            with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310 - loopback
+            with urllib.request.urlopen(request, timeout=seconds) as response:  # noqa: S310 - loopback
                 result: dict[str, Any] = json.loads(response.read())
                 return result
         except urllib.error.HTTPError as error:
@@ -110,7 +114,7 @@ class SimulatorThread(_Running):
 
     def __enter__(self) -> "SimulatorThread":
         self._thread.start()
-        _wait(self, lambda: self._thread.is_alive())
+        _wait(self, os.getpid(), self._thread.is_alive)
         return self
 
     def __exit__(
@@ -138,17 +142,17 @@ class SimulatorProcess(_Running):
 
     def start(self) -> None:
         """Start it and wait until it answers. Raises ConfigurationError with what it said if it ends instead."""
-        self.process = subprocess.Popen(  # noqa: S603 - our own command
+        process = subprocess.Popen(  # noqa: S603 - our own command
             command_line(self.options, self.port),
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
+        self.process = process
         try:
-            _wait(self, lambda: self.process is not None and self.process.poll() is None)
+            _wait(self, process.pid, lambda: process.poll() is None)
         except ConfigurationError:
-            process = self.process
             process.kill()
             said = (process.communicate()[1] or b"").decode("utf-8", "replace").strip()
             raise ConfigurationError(f"the simulator did not start: {said[-1000:]}") from None
@@ -191,13 +195,11 @@ def _free_port() -> int:
         listener.close()
 
 
-def _wait(simulator: SimulatorControl, alive: Any, seconds: float = 300) -> None:
-    """Wait until the simulator answers; scale 100 takes a while."""
+def _wait(simulator: SimulatorControl, pid: int, alive: Callable[[], bool], seconds: float = 300) -> None:
+    """Wait until the simulator in process ``pid`` answers; scale 100 takes a while."""
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if simulator.healthy():
+    while alive() and time.monotonic() < until:
+        if simulator.pid() == pid:
             return
-        if not alive():
-            break
         time.sleep(0.02)
     raise ConfigurationError(f"the simulator at {simulator.base_url} did not start")

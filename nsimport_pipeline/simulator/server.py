@@ -6,6 +6,7 @@ HTTP (``paging``, ``auth``, ``faults``, ``traffic``, ``suiteql_engine``).
 
 import asyncio
 import contextlib
+import os
 import random
 import signal
 import socket
@@ -317,7 +318,7 @@ class Simulator:
     # Its own addresses, for tests and the demo
 
     async def _health(self, _request: Request) -> Response:
-        return responses.json_response({"status": "ok", "account": self.options.account})
+        return responses.json_response({"status": "ok", "account": self.options.account, "pid": os.getpid()})
 
     async def _stats(self, request: Request) -> Response:
         statistics = self.traffic.statistics()

@@ -286,3 +286,16 @@ def test_any_statement_is_answered_or_refused(engine: Engine, function: str) -> 
         answered += 1
         assert all(isinstance(v, str) for item in result.items for k, v in item.items() if k != "links")
     assert answered > 0
+
+
+def test_lookups_that_share_their_rows_give_the_same_as_alone(engine: Engine) -> None:
+    lookup = "(SELECT MAX(l.{}) FROM transactionline l WHERE l.transaction = t.id AND l.mainline = '{}')"
+    lookups = {"a": lookup.format("subsidiary", "T"), "b": lookup.format("memo", "T"), "c": lookup.format("memo", "F")}
+    statement = "SELECT t.id AS id, {} FROM transaction t WHERE t.id > 40 ORDER BY t.id ASC"
+    together = rows(engine, statement.format(", ".join(f"{sql} AS {name}" for name, sql in lookups.items())))
+    alone: dict[str, dict[str, str]] = {}
+    for name, sql in lookups.items():
+        for item in rows(engine, statement.format(f"{sql} AS {name}")):
+            alone.setdefault(item["id"], {}).update(item)
+    assert together == list(alone.values())
+    assert {"a", "b", "c"} <= {key for item in together for key in item}
