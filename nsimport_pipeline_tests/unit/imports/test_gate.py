@@ -1,0 +1,262 @@
+"""The gate: whatever is thrown at the queue, in whatever order, only what may start is let in."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from math import floor
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nsimport_pipeline.imports.gate import GateRun, admit
+
+
+def run(run_id: str, *, group: str = "i", wave: int = 1, batches: int = 10, **more: object) -> GateRun:
+    values: dict[str, object] = {"tenant": "acme", "level": 0, "done": 0, "phase": "shut", "wave_size": 100} | more
+    return GateRun(run_id, group=group, wave=wave, batches=batches, **values)  # type: ignore[arg-type]
+
+
+def let_in(*runs: GateRun) -> list[str]:
+    return admit(runs)[0]
+
+
+def reason(run_id: str, *runs: GateRun) -> str:
+    return next(held.reason for held in admit(runs)[1] if held.run_id == run_id)
+
+
+def test_thirty_waves_at_once_start_one_after_the_other() -> None:
+    runs = [run(f"w{n}", wave=n, batches=100) for n in range(30, 0, -1)]
+
+    for n in range(1, 31):
+        place = 30 - n
+        assert let_in(*runs) == [f"w{n}"]
+        runs[place] = replace(runs[place], phase="open", done=89)
+        assert let_in(*runs) == []
+        runs[place] = replace(runs[place], done=90)
+        if n > 1:
+            # Beside a wave runs the tail of the one before; not those of two.
+            assert let_in(*runs) == []
+            runs[place + 1] = replace(runs[place + 1], phase="ended", done=100)
+
+
+def test_a_level_waits_while_the_last_five_per_cent_of_the_one_below_run() -> None:
+    below = run("below", batches=100, phase="open", done=95)
+    above = run("above", level=1, wave=2)
+
+    assert let_in(below, above) == []
+    assert reason("above", below, above) == "level 0 has 5 batches to finish"
+    assert let_in(replace(below, done=100), above) == ["above"]
+
+
+def test_small_record_types_of_one_wave_run_side_by_side() -> None:
+    assert let_in(*(run(f"r{n}", batches=3) for n in range(20))) == [f"r{n}" for n in range(20)]
+
+
+def test_a_run_that_died_holds_back_until_it_is_folded_and_given_to_another() -> None:
+    dead = run("dead", batches=10, phase="ended", done=2)
+    later, above = run("later", wave=2), run("above", level=1, wave=3)
+
+    assert let_in(dead, later, above) == []
+    assert let_in(replace(dead, hold="level"), later, above) == ["later"]
+    assert let_in(replace(dead, hold="none"), above) == ["above"]
+
+
+def test_a_run_larger_than_the_room_starts_alone_and_lets_nobody_overtake_it_while_it_waits() -> None:
+    small = run("small", group="a", batches=5, phase="open")
+    huge, late = run("huge", group="b", batches=500), run("late", group="c", batches=1)
+
+    assert let_in(small, huge, late) == []
+    done = replace(small, phase="ended", done=5)
+    assert let_in(done, huge, late) == ["huge"]
+    assert let_in(done, replace(huge, phase="open", done=390), late) == []
+    assert let_in(done, replace(huge, phase="open", done=391), late) == ["late"]
+
+
+def test_a_run_held_for_its_wave_lets_another_import_pass() -> None:
+    first = run("first", group="a", batches=50, phase="open")
+    second, other = run("second", group="a", wave=2), run("other", group="b")
+    assert let_in(first, second, other) == ["other"]
+
+
+def test_a_full_tenant_holds_back_no_other() -> None:
+    runs = [run("mine", batches=110, phase="open"), run("more"), run("theirs", tenant="globex", group="g")]
+    assert let_in(*runs) == ["theirs"]
+
+
+@pytest.mark.parametrize(("threshold", "room"), [(100, 100), (90, 110), (89.5, 110), (1, 199)])
+def test_the_room_is_a_wave_and_the_tail_of_the_one_before(threshold: float, room: int) -> None:
+    taken = run("taken", group="a", batches=50, phase="open", threshold=threshold)
+    assert let_in(taken, run("fits", group="b", batches=room - 50, threshold=threshold)) == ["fits"]
+    assert let_in(taken, run("more", group="b", batches=room - 49, threshold=threshold)) == []
+
+
+# ---------------------------------------------------------------- a little world
+
+
+@dataclass
+class Entry:
+    """A run of the world: what the gate is told, and what is really so."""
+
+    run: GateRun
+    handed_over: int = 0
+    """Batches that the sensor gave to another run, or settled for good."""
+
+    @property
+    def left(self) -> int:
+        return self.run.batches - self.run.done - self.handed_over
+
+
+@dataclass
+class World:
+    """Runs in the order they were queued, those still to be queued, and the sensor that folds the dead."""
+
+    random: Random
+    wave_size: int
+    threshold: float
+    planned: list[GateRun]
+    queued: list[Entry] = field(default_factory=list)
+    promised: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+    """Runs that are to take over from a dead one: its id, by theirs, with level and batches."""
+    names: int = 0
+
+    def submit(self) -> None:
+        if self.planned:
+            self.queued.append(Entry(self.planned.pop(self.random.randrange(len(self.planned)))))
+            dead, _, _ = self.promised.pop(self.queued[-1].run.run_id, ("", 0, 0))
+            for entry in self.queued:
+                if entry.run.run_id == dead:
+                    entry.run = replace(entry.run, hold="none")
+
+    def some(self, phase: str) -> Entry | None:
+        entries = [e for e in self.queued if e.run.phase == phase]
+        return self.random.choice(entries) if entries else None
+
+    def progress(self) -> None:
+        entry = self.some("open")
+        if entry is not None and entry.left:
+            entry.run = replace(entry.run, done=entry.run.done + self.random.randint(1, entry.left))
+
+    def finish(self) -> None:
+        entry = self.some("open")
+        if entry is not None:
+            entry.run = replace(entry.run, done=entry.run.batches, phase="ended")
+
+    def die(self) -> None:
+        """A run ends, running or still in the queue, with whatever it has done."""
+        entry = self.some(self.random.choice(["open", "open", "shut"]))
+        if entry is not None:
+            entry.run = replace(entry.run, phase="ended")
+
+    def fold(self) -> None:
+        """As the sensor does: what a dead run left goes to a run of a later wave, or is failed for good."""
+        for entry in self.queued:
+            dead = entry.run
+            if dead.phase != "ended" or dead.hold != "wave":
+                continue
+            left, entry.handed_over = entry.left, entry.handed_over + entry.left
+            if not left or dead.wave == 0 or self.random.random() < 0.3:
+                entry.run = replace(dead, hold="none")
+                continue
+            wave = 1 + max(e.wave for e in [*(q.run for q in self.queued), *self.planned] if e.group == dead.group)
+            self.names += 1
+            heir = replace(
+                dead, run_id=f"heir-{self.names}", wave=wave, batches=left, done=0, phase="shut", hold="wave"
+            )
+            entry.run = replace(dead, hold="level")
+            self.planned.append(heir)
+            self.promised[heir.run_id] = (dead.run_id, dead.level, left)
+
+    def ask_gate(self) -> None:
+        runs = [entry.run for entry in self.queued]
+        admitted, held = admit(runs)
+        assert admit(runs) == (admitted, held)
+        assert {*admitted, *(h.run_id for h in held)} == {r.run_id for r in runs if r.phase == "shut"}
+        for tenant in {r.tenant for r in runs}:
+            own = [r for r in runs if r.tenant == tenant]
+            assert admit(own)[0] == [run_id for run_id in admitted if run_id in {r.run_id for r in own}]
+        for run_id in admitted:
+            entry = next(e for e in self.queued if e.run.run_id == run_id)
+            self.check_level(entry.run)
+            self.check_waves(entry.run)
+            entry.run = replace(entry.run, phase="open")
+            self.check_size(entry.run.tenant)
+        assert admit([entry.run for entry in self.queued])[0] == []
+
+    def check_level(self, admitted: GateRun) -> None:
+        group = [e for e in self.queued if e.run.group == admitted.group and e.run.level < admitted.level]
+        assert not [e for e in group if e.left], f"{admitted} overtakes a lower level"
+        gone = {e.run.run_id for e in group}
+        assert not [1 for dead, _, _ in self.promised.values() if dead in gone], "a retry of a lower level is to come"
+
+    def check_waves(self, admitted: GateRun) -> None:
+        waves: dict[int, list[Entry]] = defaultdict(list)
+        for entry in self.queued:
+            place = (entry.run.group, entry.run.level)
+            if place == (admitted.group, admitted.level) and entry.run.wave < admitted.wave:
+                waves[entry.run.wave].append(entry)
+        for entries in waves.values():
+            total = sum(e.run.batches for e in entries)
+            assert (total - sum(e.left for e in entries)) * 100 >= self.threshold * total
+
+    def check_size(self, tenant: str) -> None:
+        busy = [e.left for e in self.queued if e.run.tenant == tenant and e.run.phase == "open" and e.left]
+        room = self.wave_size + floor(self.wave_size * (100 - self.threshold) / 100)
+        assert sum(busy) <= room or len(busy) == 1
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    random = draw(st.randoms(use_true_random=False))
+    wave_size = draw(st.integers(1, 12))
+    threshold = draw(st.sampled_from([1.0, 50.0, 89.5, 90.0, 100.0]))
+    planned: list[GateRun] = []
+    for number in range(draw(st.integers(1, 4))):
+        tenant = draw(st.sampled_from(["acme", "globex"]))
+        wave = 0
+        for level in range(draw(st.integers(1, 3))):
+            for _ in range(draw(st.sampled_from([1, 1, 2, 3, 30 if number == 0 else 2]))):
+                wave += 1
+                for _ in range(draw(st.integers(1, 3))):
+                    # Now and then larger than a wave, as a backfill or somebody's hand may be.
+                    batches = draw(st.integers(1, wave_size * 2 if random.random() < 0.1 else wave_size))
+                    planned.append(
+                        GateRun(
+                            f"r{len(planned)}", tenant, f"{tenant}-{number}", level, wave, batches, 0, "shut",
+                            threshold=threshold, wave_size=wave_size,
+                        )
+                    )  # fmt: skip
+    for number in range(draw(st.integers(0, 4))):
+        tenant = draw(st.sampled_from(["acme", "globex"]))
+        planned.append(
+            GateRun(
+                f"hand-{number}", tenant, f"hand-{number}", draw(st.integers(0, 2)), 0,
+                draw(st.integers(1, 3 * wave_size)), 0, "shut", threshold=threshold, wave_size=wave_size,
+            )
+        )  # fmt: skip
+    return World(random, wave_size, threshold, planned)
+
+
+STEPS = ["submit", "submit", "submit", "progress", "progress", "finish", "die", "fold", "ask_gate", "ask_gate"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(worlds(), st.lists(st.sampled_from(STEPS), max_size=80))
+def test_whatever_happens_the_rules_hold_and_nobody_starves(world: World, steps: list[str]) -> None:
+    for step in steps:
+        getattr(world, step)()
+    # Then nothing goes wrong any more: everything that was asked for must get its turn.
+    rounds = 0
+    while world.planned or any(e.run.phase != "ended" for e in world.queued):
+        world.submit()
+        world.fold()
+        world.ask_gate()
+        world.progress()
+        world.finish()
+        rounds += 1
+        assert rounds < 2000, "somebody starves"
+
+
+def test_of_three_hundred_waves_in_the_queue_only_the_first_starts() -> None:
+    runs = [run(f"r{n}", wave=n // 10 + 1, batches=10) for n in range(3000)]
+    assert let_in(*runs) == [f"r{n}" for n in range(10)]
