@@ -115,6 +115,11 @@ def daemon_runs(instance: dg.DagsterInstance, now: float) -> bool:
     return all(name in beats and now - beats[name].timestamp < HEARTBEAT_SECONDS for name in REQUIRED_DAEMONS)
 
 
+def forget_daemons(instance: dg.DagsterInstance) -> None:
+    """Take back the signs of life of a daemon that was stopped: nobody is to rely on them."""
+    instance.wipe_daemon_heartbeats()
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -14,6 +14,7 @@ from nsimport_pipeline.commands.processes import (
     check_port,
     daemon_command,
     daemon_runs,
+    forget_daemons,
     nsimport_command,
     webserver_command,
 )
@@ -59,7 +60,11 @@ def up(simulator: bool, host: str, port: int) -> None:
     except KeyboardInterrupt:
         click.echo("stopping")
     finally:
+        own_daemon = any(service.name == "daemon" for service in services.running)
         services.stop()
+        if own_daemon:
+            with dagster_instance() as instance:
+                forget_daemons(instance)
 
 
 def _check_settings() -> None:

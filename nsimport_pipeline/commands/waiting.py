@@ -4,8 +4,7 @@ Belongs here: the loop, the picture, the summary. Does not belong here: counting
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +18,7 @@ from rich.text import Text
 from sqlalchemy import Engine
 
 from nsimport_pipeline.commands.options import console
-from nsimport_pipeline.commands.processes import LOGS, Services, daemon_command, daemon_runs
+from nsimport_pipeline.commands.processes import LOGS, Services, daemon_command, daemon_runs, forget_daemons
 from nsimport_pipeline.commands.session import ensure_dagster_home
 from nsimport_pipeline.defs.slots import slot_use
 from nsimport_pipeline.errors import NsimportError
@@ -30,6 +29,8 @@ from nsimport_pipeline.settings import Tenant
 REFRESH_SECONDS = 0.5
 LINE_SECONDS = 5.0
 """Where there is no terminal, a line is printed this often at most."""
+LOOK_SECONDS = 5.0
+"""How often it is looked whether a daemon runs."""
 _OPEN = {state.value for state in OPEN_IMPORTS}
 _EXIT_CODES = {"completed": 0, "completed_with_failures": 3}
 
@@ -40,8 +41,8 @@ def wait_for(instance: dg.DagsterInstance, engine: Engine, tenant: Tenant, impor
     Starts a daemon if none runs for this DAGSTER_HOME, and stops what it started.
     """
     try:
-        with _carried_out(instance):
-            document = follow(instance, engine, tenant, import_id)
+        with _Daemon(instance) as daemon:
+            document = follow(instance, engine, tenant, import_id, meanwhile=daemon.ensure)
     except KeyboardInterrupt:
         click.echo(
             f"\ninterrupted; the import is not: it goes on as long as a Dagster daemon runs (`nsimport up`).\n"
@@ -54,15 +55,22 @@ def wait_for(instance: dg.DagsterInstance, engine: Engine, tenant: Tenant, impor
     return _EXIT_CODES.get(document["state"], 1)
 
 
-def follow(instance: dg.DagsterInstance, engine: Engine, tenant: Tenant, import_id: str) -> Status:
-    """Show progress until the import is over; returns its last status."""
+def follow(
+    instance: dg.DagsterInstance,
+    engine: Engine,
+    tenant: Tenant,
+    import_id: str,
+    *,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Status:
+    """Show progress until the import is over; returns its last status. ``meanwhile`` is called again and again."""
     if console.is_terminal:
         with Live(console=console, refresh_per_second=4, transient=True) as live:
-            for document in _documents(instance, engine, tenant, import_id):
+            for document in _documents(instance, engine, tenant, import_id, meanwhile):
                 live.update(picture(document, console.width))
         return document
     told, line = float("-inf"), ""
-    for document in _documents(instance, engine, tenant, import_id):
+    for document in _documents(instance, engine, tenant, import_id, meanwhile):
         new = (
             f"{document['progress']:.0%} {document['state']}: {document['reason']} "
             f"({document['records_per_second']:,.0f} records/s, slots {document['slots']['in_use']}"
@@ -75,7 +83,7 @@ def follow(instance: dg.DagsterInstance, engine: Engine, tenant: Tenant, import_
 
 
 def _documents(
-    instance: dg.DagsterInstance, engine: Engine, tenant: Tenant, import_id: str
+    instance: dg.DagsterInstance, engine: Engine, tenant: Tenant, import_id: str, meanwhile: Callable[[], None]
 ) -> Iterator[dict[str, Any]]:
     while True:
         use = slot_use(instance, tenant.name)
@@ -87,23 +95,38 @@ def _documents(
         yield document
         if document["state"] not in _OPEN:
             return
+        meanwhile()
         time.sleep(REFRESH_SECONDS)
 
 
-@contextmanager
-def _carried_out(instance: dg.DagsterInstance) -> Iterator[None]:
-    """A daemon runs as long as this lasts: one that is there, or our own."""
-    if daemon_runs(instance, time.time()):
-        yield
-        return
-    home = ensure_dagster_home()
-    services = Services()
-    console.print(f"starting Dagster's daemon (its log: {home / LOGS / 'daemon.log'})", style="dim")
-    services.add("daemon", daemon_command(), home / LOGS)
-    try:
-        yield
-    finally:
-        services.stop()
+class _Daemon:
+    """A daemon as long as this lasts: one that is there, or our own once there is none or it has ended."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self._instance = instance
+        self._services = Services()
+        self._looked_at = float("-inf")
+
+    def __enter__(self) -> "_Daemon":
+        self.ensure()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._services.running:
+            self._services.stop()
+            forget_daemons(self._instance)
+
+    def ensure(self) -> None:
+        """Start a daemon if none shows life. Looks every few seconds."""
+        if time.monotonic() - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = time.monotonic()
+        if self._services.running:
+            self._services.revive()
+        elif not daemon_runs(self._instance, time.time()):
+            home = ensure_dagster_home()
+            console.print(f"starting Dagster's daemon (its log: {home / LOGS / 'daemon.log'})", style="dim")
+            self._services.add("daemon", daemon_command(), home / LOGS)
 
 
 def picture(document: Status, width: int) -> Group:

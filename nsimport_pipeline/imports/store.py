@@ -559,11 +559,11 @@ def rejected_without_row(connection: Connection, import_id: str, record_type: st
     """Rejected records of an import that have no live row in the imported table, each once."""
     rejected = rejected_records
     has_row = exists().where(table.c.refid == rejected.c.refid, table.c.deleted_at.is_(None))
-    statement = select(func.count(rejected.c.refid.distinct()), func.count().filter(rejected.c.refid.is_(None)))
-    identified, nameless = connection.execute(
+    nameless = func.count(case((rejected.c.refid.is_(None), 1)))  # MySQL has no FILTER
+    statement = select(func.count(rejected.c.refid.distinct()) + nameless)
+    return connection.execute(
         statement.where(rejected.c.import_id == import_id, rejected.c.record_type == record_type, ~has_row)
-    ).one()
-    return int(identified) + int(nameless)
+    ).scalar_one()
 
 
 def record_error(
