@@ -49,6 +49,12 @@ def materialize(context: dg.AssetExecutionContext, tenant_name: str, record_type
 
     Raises Failure, which names what failed first, if a batch did not make it; the others stay materialized.
     """
+    if not context.selected_asset_keys:
+        raise dg.Failure(
+            f"{tenant_name}/{record_type_name}: the check is taken at the end of an import, not by itself: materialize "
+            "partitions, or `nsimport import`",
+            allow_retries=False,
+        )
     try:
         tenant = resources.settings().enabled_tenant(tenant_name)
         record_type = resources.record_type(tenant, record_type_name)

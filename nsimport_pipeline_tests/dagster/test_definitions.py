@@ -1,0 +1,71 @@
+"""What Dagster is told about tenants and record types: names, groups, pools, partitions, dependencies, limits."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from nsimport_pipeline.defs.build import build_definitions
+from nsimport_pipeline.record_types.criteria import load_catalog
+
+CATALOG = load_catalog()
+SECRET = "never-to-be-seen"
+
+
+@pytest.fixture
+def definitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dg.Definitions:
+    """Two tenants whose secrets are not even in the environment."""
+    tenant = {
+        "account": "1234567_SB1",
+        "auth": {"method": "tba", **dict.fromkeys(("consumer_key", "consumer_secret", "token_id"), "${ABSENT}")},
+        "warehouse_url": f"mysql+pymysql://user:{SECRET}@db.internal/acme",
+        "wave_size": 7,
+    }
+    file = tmp_path / "tenants.yaml"
+    file.write_text(yaml.safe_dump({"tenants": {"acme": tenant, "beta_2": tenant}}))
+    monkeypatch.setenv("NSIMPORT_TENANTS", str(file))
+    return build_definitions()
+
+
+def test_every_tenant_has_an_asset_of_every_record_type(definitions: dg.Definitions) -> None:
+    keys = {key for asset in definitions.assets or () for key in asset.keys}  # type: ignore[union-attr]
+    assert keys == {dg.AssetKey([tenant, name]) for tenant in ("acme", "beta_2") for name in CATALOG}
+
+
+@pytest.mark.parametrize("name", ["currency", "customer", "sales_order", "transaction_line"])
+def test_an_asset_is_what_its_criteria_say(definitions: dg.Definitions, name: str) -> None:
+    record_type, key = CATALOG[name], dg.AssetKey(["acme", name])
+    asset = definitions.resolve_asset_graph().get(key)
+    spec = definitions.resolve_assets_def(key).specs_by_key[key]
+
+    assert asset.group_name == record_type.family
+    assert {parent.path[1] for parent in asset.parent_keys} == set(record_type.upstream)
+    assert asset.pools == {"netsuite_acme"}
+    assert isinstance(asset.partitions_def, dg.DynamicPartitionsDefinition)
+    assert asset.partitions_def.name == f"acme/{name}"
+    assert asset.code_version == record_type.version
+    assert asset.description == record_type.description
+    assert asset.owners
+    assert asset.kinds == {"netsuite", "mysql"}
+    assert spec.metadata["dagster/table_name"] == record_type.table
+    columns = [column.name for column in spec.metadata["dagster/column_schema"].columns]
+    assert columns[:2] == ["refid", "external_id"]
+    assert {field.name for field in record_type.fields} < set(columns)
+
+
+def test_a_backfill_puts_at_most_a_wave_into_one_run(definitions: dg.Definitions) -> None:
+    policy = definitions.resolve_assets_def(dg.AssetKey(["acme", "customer"])).backfill_policy
+    assert policy is not None
+    assert policy.max_partitions_per_run == 7
+
+
+def test_every_tenant_has_a_wave_sensor_that_runs_by_itself(definitions: dg.Definitions) -> None:
+    for tenant in ("acme", "beta_2"):
+        sensor = definitions.resolve_sensor_def(f"waves_{tenant}")
+        assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+
+
+def test_nothing_secret_is_in_what_dagster_is_told(definitions: dg.Definitions) -> None:
+    for key in definitions.resolve_asset_graph().get_all_asset_keys():
+        assert SECRET not in str(definitions.resolve_assets_def(key).specs_by_key[key])
