@@ -3,6 +3,7 @@
 Belongs here: opening those, with errors a user understands. Does not belong here: options and output.
 """
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,7 +61,10 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
     """Dagster's storage of this DAGSTER_HOME."""
     home = ensure_dagster_home()
     try:
-        instance = dg.DagsterInstance.get()
+        # Two processes that create Dagster's SQLite files at the same time spoil them for good.
+        with (home / "opening.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            instance = dg.DagsterInstance.get()
     except Exception as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigurationError(f"Dagster's storage of {home} cannot be opened: {first_line[:300]}") from None

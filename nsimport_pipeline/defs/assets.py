@@ -60,7 +60,11 @@ def record_type_spec(tenant: str, record_type: RecordType, *, level: int, wareho
     """What the catalogue says about a record type, in Dagster's words."""
     return dg.AssetSpec(
         key=asset_key(tenant, record_type.name),
-        deps=[asset_key(tenant, name) for name in record_type.upstream],
+        # Offsets of two record types have nothing to do with each other: each needs the whole of the other.
+        deps=[
+            dg.AssetDep(asset_key(tenant, name), partition_mapping=dg.AllPartitionMapping())
+            for name in record_type.upstream
+        ],
         description=record_type.description,
         group_name=record_type.family,
         kinds={"netsuite", warehouse.partition(":")[0]},

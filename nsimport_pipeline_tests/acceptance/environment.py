@@ -167,20 +167,21 @@ class Environment:
 
     def wait_for_import(self, import_id: str, *, timeout: float = 120) -> dict[str, Any]:
         """The status of an import once it is over."""
+        over = {"completed", "completed_with_failures", "failed", "cancelled"}
 
-        def over() -> dict[str, Any] | None:
-            status = self.json("status", import_id)
-            done = status["state"] in ("completed", "completed_with_failures", "failed", "cancelled")
-            return status if done else None
+        def ended() -> bool:
+            return self.query("SELECT state FROM import_jobs WHERE import_id = :id", id=import_id)[0]["state"] in over
 
-        return wait_until(over, timeout, f"{import_id} to end", every=0.5)
+        wait_until(ended, timeout, f"{import_id} to end", every=0.3)
+        status: dict[str, Any] = self.json("status", import_id)
+        return status
 
     # Services
 
     def start_daemon(self) -> None:
         """The daemon, as ``nsimport up`` starts it; returns when it has shown life."""
-        self._services.append(self._spawn(daemon_command(), "daemon"))
-        with self.dagster() as instance:
+        with self.dagster() as instance:  # opened first: two processes must not create Dagster's files at once
+            self._services.append(self._spawn(daemon_command(), "daemon"))
             wait_until(lambda: daemon_runs(instance, time.time()), 60, "the daemon to show life")
 
     def start_webserver(self) -> None:
@@ -263,6 +264,7 @@ class Environment:
             yield connection
 
     def query(self, statement: str, **parameters: Any) -> list[dict[str, Any]]:
+        """Rows of the tenant's database."""
         with self.database() as connection:
             return [dict(row) for row in connection.execute(sa.text(statement), parameters).mappings()]
 
