@@ -276,6 +276,7 @@ def _record_failure(batch: Batch, shop: Workshop, failure: ImportFailure, retrie
             reason=str(failure),
             now=now,
             not_before=now + timedelta(seconds=verdict.delay) if verdict.retry else None,
+            attempts=verdict.attempts,
         )
         if not taken:
             return False
@@ -288,7 +289,7 @@ def _record_failure(batch: Batch, shop: Workshop, failure: ImportFailure, retrie
             record_type=batch.record_type,
             partition_key=batch.range.partition_key,
             column=getattr(failure, "column", None),
-            attempt=batch.attempts + 1,
+            attempt=batch.attempts + verdict.attempts,
             final=not verdict.retry,
         )
         _record_retries(connection, batch, shop, retries, now)

@@ -19,11 +19,13 @@ class RetryRule:
     """Retries at most; None: the import's ``retry_attempts``."""
     delay: float
     """Seconds before the first retry; doubles with each one after."""
+    counts: bool = True
+    """Whether it uses up an attempt. Waiting for a slot at NetSuite does not, however long it takes."""
 
 
 RETRY_RULES: Mapping[Category, RetryRule] = {
     Category.TIMEOUT: RetryRule(None, 5.0),
-    Category.API_RATE_LIMIT: RetryRule(None, 15.0),
+    Category.API_RATE_LIMIT: RetryRule(None, 60.0, counts=False),
     Category.API_UNAVAILABLE: RetryRule(None, 15.0),
     Category.DATABASE_SCHEMA: RetryRule(0, 0.0),
     Category.PERMANENT_ERROR: RetryRule(0, 0.0),
@@ -37,11 +39,15 @@ class Verdict:
     retry: bool
     delay: float = 0.0
     """Seconds to wait before the retry."""
+    attempts: int = 1
+    """Attempts that the failure uses up."""
 
 
 def after_failure(category: Category, attempts: int, retry_attempts: int) -> Verdict:
     """Whether a batch that has now failed ``attempts`` times (this failure included) is tried again, and how soon."""
     rule = RETRY_RULES[category]
+    if not rule.counts:
+        return Verdict(retry=True, delay=rule.delay, attempts=0)
     budget = retry_attempts if rule.attempts is None else min(rule.attempts, retry_attempts)
     if attempts > budget:
         return Verdict(retry=False)
