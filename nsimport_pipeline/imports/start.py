@@ -13,8 +13,9 @@ from sqlalchemy import Engine
 from nsimport_pipeline.errors import RefusedError
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.plan import Plan
-from nsimport_pipeline.imports.records import ImportJob, Mode, Origin, TypePlan, new_import_id
-from nsimport_pipeline.imports.states import ImportState
+from nsimport_pipeline.imports.records import ImportJob, Mode, Origin, RunSpec, TypePlan, new_import_id
+from nsimport_pipeline.imports.states import ImportState, WaveState
+from nsimport_pipeline.imports.waves import PlannedWave
 from nsimport_pipeline.settings import Tenant
 from nsimport_pipeline.warehouse.migrate import serialise
 
@@ -73,8 +74,13 @@ def new_job(tenant: Tenant, request: Request, *, now: datetime, suffix: str, ori
 
 
 def write_plan(engine: Engine, job: ImportJob, plan: Plan, *, now: datetime) -> ImportJob:
-    """Write record types, waves, batches and partitions in one transaction; the import is then pending."""
+    """Write record types, waves, batches and partitions in one transaction; the import is then pending.
+
+    Raises RefusedError, with nothing written, if it was cancelled or given up while it was being planned.
+    """
     with engine.begin() as connection:
+        if not store.move_import(connection, job.import_id, ImportState.PENDING, now):
+            raise RefusedError(f"{job.import_id} was cancelled, or given up, while it was being planned")
         store.update_type_plans(
             connection,
             job.import_id,
@@ -82,7 +88,6 @@ def write_plan(engine: Engine, job: ImportJob, plan: Plan, *, now: datetime) -> 
         )
         store.insert_waves(connection, job.import_id, plan.waves)
         store.pin_ranges(connection, job.import_id, {p.record_type: p.ranges for p in plan.types if not p.unavailable})
-        store.move_import(connection, job.import_id, ImportState.PENDING, now)
         store.record_event(
             connection,
             job.import_id,
@@ -110,12 +115,10 @@ def manual_import(
     now: datetime,
     suffix: str,
 ) -> ImportJob:
-    """Write down the import that a run started by hand carries out: these partitions, one wave.
+    """Write down the import that a run started by hand carries out: these partitions, one wave, its run number 1.
 
     Raises RefusedError if a partition has no key range: nothing was planned for it yet.
     """
-    from nsimport_pipeline.imports.waves import PlannedWave
-
     request = Request((record_type,), (record_type,))
     job = replace(
         new_job(tenant, request, now=now, suffix=suffix, origin="manual"), state=ImportState.RUNNING, started_at=now
@@ -138,5 +141,9 @@ def manual_import(
             [TypePlan(record_type, level, sum(r.expected for r in ranges), max(r.high for r in ranges))],
         )
         store.insert_waves(connection, job.import_id, [PlannedWave(1, level, tuple(ranges))])
+        store.move_wave(connection, job.import_id, 1, WaveState.DISPATCHING, now)
+        keys = tuple(r.partition_key for r in ranges)
+        store.dispatch_batches(connection, job.import_id, [RunSpec(1, 1, record_type, level, keys)], now)
+        store.move_wave(connection, job.import_id, 1, WaveState.PROCESSING, now)
         store.record_event(connection, job.import_id, "import_created", now, message="partitions launched by hand")
     return job
