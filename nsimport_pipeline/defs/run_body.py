@@ -86,15 +86,25 @@ class _Run:
         ensure_control_tables(self.engine)
         ensure_table(self.engine, self.record_type)
         job = self._job()
+        if job is None:
+            self.context.log.warning(f"import {self.context.run_tags[names.IMPORT]} is over: nothing is done")
+            return
         with self.engine.connect() as connection:
             batches = store.batches_of(connection, job.import_id, self.record_type.name, self.context.partition_keys)
+            below = store.unfinished_below(connection, job.import_id, batches[0].level) if batches else 0
             done_before = [(b, store.batch_stats(connection, b)) for b in batches if b.state is BatchState.COMPLETED]
         # Completed by an earlier run whose event may have been lost with its process: said again, not done again.
         for batch, stats in done_before:
             self.done += 1
             yield self._materialization(job, batch, stats)
-        work = [batch for batch in batches if batch.state is not BatchState.COMPLETED]
+        # What failed for good is done again only if somebody executes a run again by hand.
+        again = self.context.run.parent_run_id is not None
+        work = [b for b in batches if not b.terminal or (again and b.state is not BatchState.COMPLETED)]
         self.context.log.info(f"import {job.import_id}: {len(work)} batches of {self.record_type.name} to do")
+        if below:
+            # The gate knows the runs that Dagster has; one that was deleted there holds nobody back.
+            self.context.log.warning(f"{below} batches of lower levels are unfinished: these are left to a later run")
+            work = []
         throttle = Throttle(min(self.tenant.slots, REQUESTS_PER_PROCESS))
         retries = RetryLog(throttle)
         with NetSuiteClient(self.tenant, sleep=self._sleep, listener=retries) as client:
@@ -129,13 +139,18 @@ class _Run:
         for column, why in shop.columns.missing.items():
             self.context.log.warning(f"column {column} left out: {why}")
 
-    def _job(self) -> ImportJob:
-        """The import this run belongs to; one of its own if it was started by hand, or the import is over."""
+    def _job(self) -> ImportJob | None:
+        """The import this run belongs to; one of its own if it was started, or executed again, by hand.
+
+        None if its import is over: it was cancelled while the run was on its way.
+        """
         import_id = self.context.run_tags.get(names.IMPORT)
         with self.engine.connect() as connection:
             job = store.find_job(connection, import_id) if import_id else None
         if job is not None and job.state in ACTIVE_IMPORTS:
             return job
+        if job is not None and self.context.run.parent_run_id is None:
+            return None
         now = _now()
         suffix = self.context.run_id[:8]
         # Tagged first: an import without a run would look left behind.

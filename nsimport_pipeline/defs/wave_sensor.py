@@ -6,8 +6,9 @@ Does not belong here: what is to be done (``imports/decide.py``). A tick reads d
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
+from functools import partial
 
 import dagster as dg
 from sqlalchemy import Engine
@@ -76,7 +77,7 @@ def tick(instance: dg.DagsterInstance, tenant_name: str) -> tuple[list[dg.RunReq
             job.import_id,
             slots=tenant.slots,
             now=lambda: datetime.now(UTC),
-            runs=run_views(instance, job.import_id),
+            runs=partial(run_views, instance, job.import_id),
         )
         if outcome.submit:
             register_partitions(instance, engine, tenant, {spec.record_type for spec in outcome.submit})
@@ -85,6 +86,7 @@ def tick(instance: dg.DagsterInstance, tenant_name: str) -> tuple[list[dg.RunReq
         messages.append(f"{job.import_id}: {outcome.reason or outcome.finished}")
     if jobs:
         free_slots_of_the_dead(instance, tenant.name, time.time())
+    _clear_queue(instance, tenant.name, {job.import_id for job in jobs})
     return requests, messages
 
 
@@ -96,7 +98,11 @@ def repair(
     Runs that are missing are left to the sensor, which starts each once. ``terminate``: its live runs are ended too.
     """
     outcome = settle(
-        engine, import_id, slots=tenant.slots, now=lambda: datetime.now(UTC), runs=run_views(instance, import_id)
+        engine,
+        import_id,
+        slots=tenant.slots,
+        now=lambda: datetime.now(UTC),
+        runs=partial(run_views, instance, import_id),
     )
     _tell_dagster(instance, outcome)
     lines = [f"{len(outcome.cancel)} runs taken out of the queue"] if outcome.cancel else []
@@ -188,6 +194,16 @@ def _tell_dagster(instance: dg.DagsterInstance, outcome: Outcome) -> None:
             instance.run_coordinator.cancel_run(run_id)
     for run_id, hold in outcome.release:
         _set_hold(instance, run_id, hold)
+
+
+def _clear_queue(instance: dg.DagsterInstance, tenant: str, open_imports: Collection[str]) -> None:
+    """Take out runs that were queued as their import was cancelled; not those that somebody executes again by hand."""
+    queued = dg.RunsFilter(
+        tags={names.TENANT: tenant}, statuses=[dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
+    )
+    for run in instance.get_runs(queued):
+        if names.IMPORT in run.tags and run.tags[names.IMPORT] not in open_imports and run.parent_run_id is None:
+            instance.run_coordinator.cancel_run(run.run_id)
 
 
 def _set_hold(instance: dg.DagsterInstance, run_id: str, hold: Hold) -> None:

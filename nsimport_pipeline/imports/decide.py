@@ -168,13 +168,15 @@ def _fold(snapshot: Snapshot, now: datetime) -> Iterable[Action]:
     by_place: dict[tuple[int | None, int | None], list[RunView]] = defaultdict(list)
     for run in snapshot.runs:
         by_place[run.wave, run.number].append(run)
+    began = {batch.run_id for batch in snapshot.batches}
     for batch in snapshot.batches:
         if batch.state is BatchState.PROCESSING and batch.run_id not in alive:
             yield _folded(snapshot.job, batch, 1, "its run ended before it was finished", now)
         elif batch.state is BatchState.DISPATCHED:
             runs = by_place[batch.wave, batch.run_number]
             if runs and all(run.ended for run in runs):
-                failed = any(run.outcome == "failed" for run in runs)
+                # A run that died over one batch does not count against those it had not come to.
+                failed = any(run.outcome == "failed" and run.run_id not in began for run in runs)
                 yield _folded(snapshot.job, batch, int(failed), "its run ended before it was begun", now)
 
 
@@ -189,10 +191,9 @@ def _folded(job: ImportJob, batch: Batch, attempts: int, reason: str, now: datet
 
 def _stop(snapshot: Snapshot) -> Iterable[Action]:
     job = snapshot.job
-    ended_by_hand = any(run.outcome == "cancelled" for run in snapshot.runs or ()) and any(
-        not batch.terminal for batch in snapshot.batches
-    )
-    if ended_by_hand:
+    left = {(batch.wave, batch.run_number) for batch in snapshot.batches if not batch.terminal}
+    # Only a run that still has something to do: not one that was cancelled before the import was resumed.
+    if any(run.outcome == "cancelled" and (run.wave, run.number) in left for run in snapshot.runs or ()):
         yield Stop(None)
         return
     if not job.continue_on_permanent:
@@ -213,6 +214,9 @@ def _wind_down(snapshot: Snapshot) -> Iterable[Action]:
         if not run.ended and run.run_id not in working:
             yield CancelRun(run.run_id)
     yield from _finish_waves(snapshot)
+    # Only where its runs are known, so that those in the queue are taken out first.
+    if snapshot.runs is None:
+        return
     if all(batch.terminal for batch in snapshot.batches) and all(w.state in FINISHED_WAVES for w in snapshot.waves):
         reason = snapshot.job.failure_reason
         yield FinishImport(ImportState.FAILED if reason else ImportState.CANCELLED, reason)
@@ -274,15 +278,20 @@ def _dispatch(snapshot: Snapshot, unfinished: list[Wave]) -> Iterable[Action]:
     The gate holds their runs until it is their turn. Early, so that no time is lost between waves; no more than that,
     so that the queue stays short.
     """
+    open_ones = {BatchState.PENDING, BatchState.DISPATCHED, BatchState.PROCESSING}
     by_wave: dict[int, list[Batch]] = defaultdict(list)
     for batch in snapshot.batches:
-        by_wave[batch.wave].append(batch)
-    ahead = 0
-    for position, wave in enumerate(unfinished):
+        if batch.state in open_ones:
+            by_wave[batch.wave].append(batch)
+    first, ahead = True, 0
+    for wave in unfinished:
+        # Batches that wait to be tried again keep nobody waiting: that comes when all others are dispatched.
         members = by_wave[wave.number]
-        ahead += len(members) if position else 0
+        if members and not first:
+            ahead += len(members)
         if ahead > snapshot.job.wave_size:
             return
+        first = first and not members
         if wave.state is WaveState.PENDING:
             ranges = [batch.range for batch in members]
             yield Dispatch(wave.number, tuple(plan_runs(wave.number, wave.level, ranges, snapshot.slots)))

@@ -30,6 +30,7 @@ from nsimport_pipeline.imports.decide import (
 )
 from nsimport_pipeline.imports.records import Hold, RunSpec, RunView
 from nsimport_pipeline.imports.states import OPEN_IMPORTS, BatchState, ImportState, WaveState
+from nsimport_pipeline.warehouse.migrate import serialise
 
 MOST_ROUNDS = 20
 """Rounds of deciding in one go; what is left then is done by the next tick."""
@@ -55,11 +56,12 @@ def settle(
     *,
     slots: int,
     now: Callable[[], datetime],
-    runs: Sequence[RunView] | None = None,
+    runs: Callable[[], Sequence[RunView]] | None = None,
 ) -> Outcome:
     """Bring one import as far on as can be without waiting, and say what Dagster has to do for it.
 
-    ``runs``: its Dagster runs, or None for a caller that does not know them. Safe to call at any time, from anywhere.
+    ``runs`` looks up its Dagster runs; None for a caller that does not know them. Safe to call at any time, from
+    anywhere.
     """
     submit: dict[tuple[int, int], RunSpec] = {}
     cancel: dict[str, None] = {}
@@ -68,6 +70,7 @@ def settle(
     for _ in range(MOST_ROUNDS):
         moment = now()
         with engine.begin() as connection:
+            serialise(connection)
             snapshot = read_snapshot(connection, import_id, runs, slots)
             if snapshot is None or snapshot.job.state not in OPEN_IMPORTS:
                 state = snapshot.job.state if snapshot else None
@@ -75,6 +78,7 @@ def settle(
             decision = decide(snapshot, moment)
             reason = decision.reason
             changed = False
+            submit.clear()
             for action in decision.actions:
                 match action:
                     case Submit(specs):
@@ -91,20 +95,18 @@ def settle(
 
 
 def read_snapshot(
-    connection: Connection, import_id: str, runs: Sequence[RunView] | None, slots: int
+    connection: Connection, import_id: str, runs: Callable[[], Sequence[RunView]] | None, slots: int
 ) -> Snapshot | None:
     """All the control tables say about an import; None if there is no such import."""
     job = store.find_job(connection, import_id)
     if job is None:
         return None
-    return Snapshot(
-        job=job,
-        types=tuple(store.type_plans(connection, import_id)),
-        waves=tuple(store.waves(connection, import_id)),
-        batches=tuple(store.batches(connection, import_id)),
-        runs=None if runs is None else tuple(runs),
-        slots=slots,
-    )
+    types = tuple(store.type_plans(connection, import_id))
+    waves = tuple(store.waves(connection, import_id))
+    batches = tuple(store.batches(connection, import_id))
+    # Runs last: whoever has a batch by now is among them. The other way round a run that began meanwhile would look
+    # as if it had vanished.
+    return Snapshot(job, types, waves, batches, None if runs is None else tuple(runs()), slots)
 
 
 def _apply(connection: Connection, snapshot: Snapshot, action: Action, now: datetime) -> bool:

@@ -405,7 +405,10 @@ def batches_of(
 
 
 def claim_batch(connection: Connection, batch: BatchRecord, run_id: str, now: datetime) -> bool:
-    """Take a batch for a run. False if it is not to be had: done, taken, or its import is not active any more."""
+    """Take a batch for a run. False if it is not to be had: done, taken, or its import is not active any more.
+
+    Nor if it has gone into another wave since the run looked: that wave's turn is not this run's.
+    """
     active = exists().where(
         import_jobs.c.import_id == wave_batches.c.import_id,
         import_jobs.c.state.in_([state.value for state in ACTIVE_IMPORTS]),
@@ -413,7 +416,12 @@ def claim_batch(connection: Connection, batch: BatchRecord, run_id: str, now: da
     return bool(
         connection.execute(
             update(wave_batches)
-            .where(wave_batches.c.id == batch.id, _may_become(BatchState.PROCESSING), active)
+            .where(
+                wave_batches.c.id == batch.id,
+                wave_batches.c.wave_number == batch.wave,
+                _may_become(BatchState.PROCESSING),
+                active,
+            )
             .values(status=BatchState.PROCESSING.value, run_id=run_id, started_at=_naive(now))
         ).rowcount
     )
@@ -429,7 +437,7 @@ def release_batch(connection: Connection, batch: BatchRecord, run_id: str) -> bo
                 wave_batches.c.run_id == run_id,
                 wave_batches.c.status == BatchState.PROCESSING.value,
             )
-            .values(status=BatchState.DISPATCHED.value, started_at=None)
+            .values(status=BatchState.DISPATCHED.value, run_id=None, started_at=None)
         ).rowcount
     )
 
@@ -466,12 +474,17 @@ def fail_batch(
     not_before: datetime | None = None,
     attempts: int = 1,
 ) -> bool:
-    """Mark a batch failed or to be retried, and count ``attempts`` more failures of it."""
+    """Mark a batch failed or to be retried, and count ``attempts`` more failures of it.
+
+    False if it is not as ``batch`` has it any more: in that state, that wave and that run's hands.
+    """
     taken = connection.execute(
         update(wave_batches)
         .where(
             wave_batches.c.id == batch.id,
             wave_batches.c.status == batch.state.value,
+            wave_batches.c.wave_number == batch.wave,
+            wave_batches.c.run_id.is_not_distinct_from(batch.run_id),
             _may_become(to),
         )
         .values(
@@ -718,6 +731,18 @@ def unfinished_batches(connection: Connection, import_id: str, record_type: str,
             table.c.record_type == record_type,
             table.c.status.not_in([state.value for state in TERMINAL_BATCHES]),
             table.c.partition_key.not_in(list(besides)),
+        )
+    ).scalar_one()
+
+
+def unfinished_below(connection: Connection, import_id: str, level: int) -> int:
+    """Batches of an import at lower levels than ``level`` that are not in a terminal state."""
+    table = wave_batches
+    return connection.execute(
+        select(func.count()).where(
+            table.c.import_id == import_id,
+            table.c.dependency_level < level,
+            table.c.status.not_in([state.value for state in TERMINAL_BATCHES]),
         )
     ).scalar_one()
 

@@ -1,0 +1,550 @@
+"""The reconciler on a real control database: whatever happens to runs, ticks and processes, an import ends sanely."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+
+import pytest
+from sqlalchemy import Engine
+
+from nsimport_pipeline.errors import Category, RefusedError
+from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.decide import PLANNING_PATIENCE
+from nsimport_pipeline.imports.settle import Outcome
+from nsimport_pipeline.imports.start import manual_import
+from nsimport_pipeline.imports.states import (
+    FINISHED_WAVES,
+    OPEN_IMPORTS,
+    TERMINAL_BATCHES,
+    BatchState,
+    ImportState,
+)
+from nsimport_pipeline.warehouse.engine import make_engine
+from nsimport_pipeline.warehouse.migrate import ensure_control_tables
+from nsimport_pipeline_tests.integration.imports_world import START, FakeRun, World, tenant
+
+
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with empty control tables."""
+    file = tmp_path_factory.mktemp("migrated") / "empty.db"
+    engine = make_engine(f"sqlite:///{file}", pool_size=2)
+    ensure_control_tables(engine)
+    engine.dispose()
+    return file
+
+
+@pytest.fixture
+def engine(migrated: Path, tmp_path: Path) -> Iterator[Engine]:
+    file = tmp_path / "control.db"
+    shutil.copy(migrated, file)
+    engine = make_engine(f"sqlite:///{file}", pool_size=2)
+    yield engine
+    engine.dispose()
+
+
+# ---------------------------------------------------------------- anything at all
+
+
+class Chaos:
+    """Random events around one import, and what must be true after each of them."""
+
+    def __init__(self, engine: Engine, seed: int) -> None:
+        self.random = random = Random(seed)
+        batches, level = [], 0
+        for number in range(random.randint(1, 4)):
+            level += number > 0 and random.random() < 0.6
+            batches.append((f"t{number}", level, random.choice([0, 1, 1, 2, 5, 9])))
+        self.world = World(
+            engine,
+            batches,
+            wave_size=random.choice([1, 2, 3, 4, 300]),
+            threshold=random.choice([1, 50, 90, 100]),
+            retry_attempts=random.randint(0, 3),
+            continue_on_permanent=random.random() < 0.8,
+            random=random,
+        ).plan()
+        self.late = Outcome()
+        self.told: list[str] = []
+
+    def step(self) -> None:
+        world, random = self.world, self.random
+        run = random.choice(world.alive()) if world.alive() else None
+        event = random.choices(
+            ["tick", "killed", "look", "tell", "gate", "work", "end", "crash", "vanish", "wait", "terminate", "steer"],
+            [12, 3, 2, 2, 12, 40, 6, 3, 1, 4, 0.5, 1.5],
+        )[0]
+        self.told.append(event)
+        if event == "tick":
+            world.tick()
+            self.check_settled()
+        elif event == "killed":
+            world.tick(killed_after=random.randint(0, 3))
+        elif event == "look":
+            self.late = world.look()
+        elif event == "tell":
+            # A daemon so slow that other things have happened between its looking and its asking.
+            world.tell(self.late)
+        elif event == "gate":
+            world.ask_gate()
+        elif event == "wait":
+            world.wait(random.choice([1, 20, 400]))
+        elif event == "steer":
+            self.steer()
+        elif event == "vanish":
+            gone = [r for r in world.runs if not r.alive or r.todo is None]
+            if gone:
+                world.runs.remove(random.choice(gone))
+        elif run is not None and event == "terminate":
+            world.end(run, "cancelled") if run.todo is not None else world.take_out(run.run_id)
+        elif run is not None and event == "crash":
+            world.crash(run)
+        elif run is not None and run.phase == "open":
+            if event == "end":
+                if run.todo == [] and not run.held:
+                    world.end(run)
+            else:
+                self.work(run)
+
+    def work(self, run: object) -> None:
+        world, random = self.world, self.random
+        run = next(r for r in world.runs if r is run)
+        if run.todo is None:
+            world.begin(run)
+        elif run.held and (random.random() < 0.6 or not run.todo):
+            batch = random.choice(run.held)
+            done = random.random()
+            if done < 0.8:
+                assert world.complete(run, batch), "a live run lost a batch that it had claimed"
+            elif done < 0.97:
+                world.fail(run, batch, random.choice(list(Category)))
+            else:
+                world.release(run, batch)
+        elif run.todo:
+            batch = world.claim(run)
+            if batch is not None:
+                self.check_level(batch.level)
+        else:
+            world.end(run)
+
+    def steer(self) -> None:
+        world = self.world
+        if world.job.state in OPEN_IMPORTS:
+            world.cancel()
+        else:
+            try:
+                world.resume()
+            except RefusedError:
+                assert not world.stored()
+
+    # ------------------------------------------------------------ what must be true
+
+    def check(self) -> None:
+        world = self.world
+        batches = {(b.record_type, b.range.partition_key): b for b in world.stored()}
+        for run in world.alive():
+            for held in run.held:
+                now = batches[held.record_type, held.range.partition_key]
+                assert (now.state, now.run_id) == (BatchState.PROCESSING, run.run_id), "taken from a live run"
+        for key, batch in batches.items():
+            assert batch.attempts <= world.opened.retry_attempts + 1, "attempts exceed the budget"
+            assert batch.attempts <= world.failures.get(":".join(key), 0), "waiting cost an attempt"
+        by_wave: dict[int, list[int]] = {}
+        for batch in batches.values():
+            by_wave.setdefault(batch.wave, []).append(batch.level)
+        for levels in by_wave.values():
+            assert len(set(levels)) == 1
+            assert len(levels) <= world.opened.wave_size
+        keys = [run.key for run in world.alive()]
+        assert len(keys) == len(set(keys))
+
+    def check_level(self, level: int) -> None:
+        below = [b for b in self.world.stored() if b.level < level and b.state not in TERMINAL_BATCHES]
+        assert not below, f"a batch of level {level} was begun before level {below[0].level} was finished"
+
+    def check_settled(self) -> None:
+        """A second look at the same runs changes nothing, and what was asked of Dagster is soon known."""
+        views = self.world.views()
+        self.world.settle(views)
+        before = self.world.dump()
+        self.world.settle(views)
+        assert self.world.dump() == before
+        for _ in range(4):
+            before, outcome = self.world.dump(), self.world.tick()
+            if not (outcome.submit or outcome.release) and self.world.dump() == before:
+                return
+        raise AssertionError("ticks alone keep changing things")
+
+    def check_over(self) -> None:
+        world = self.world
+        with world.engine.connect() as connection:
+            assert all(wave.state in FINISHED_WAVES for wave in store.waves(connection, world.id))
+        assert world.finished
+        assert world.job.state not in OPEN_IMPORTS
+        states = world.states()
+        if world.job.state is ImportState.COMPLETED:
+            assert set(states) <= {"completed"}
+        elif world.job.state is ImportState.COMPLETED_WITH_FAILURES:
+            assert set(states) == {"failed"} or set(states) == {"completed", "failed"}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_happens_an_import_ends_and_no_rule_is_broken_on_the_way(engine: Engine, seed: int) -> None:
+    chaos = Chaos(engine, seed)
+    for _ in range(chaos.random.choice([20, 80, 200])):
+        chaos.step()
+        chaos.check()
+    chaos.world.calm()
+    chaos.check()
+    chaos.check_over()
+
+
+# ---------------------------------------------------------------- what went wrong before, by name
+
+
+def states_of_waves(world: World) -> list[str]:
+    with world.engine.connect() as connection:
+        return [wave.state.value for wave in store.waves(connection, world.id)]
+
+
+def run_of(world: World, wave: int, number: int = 1) -> FakeRun:
+    return next(run for run in world.runs if (run.spec.wave, run.spec.number) == (wave, number))
+
+
+def levels_of(world: World, states: Sequence[str]) -> set[int]:
+    return {batch.level for batch in world.stored() if batch.state.value in states}
+
+
+def test_a_wave_whose_last_batch_completed_with_no_event_after_it_is_finished_by_the_next_tick(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 2), ("b", 1, 1)]).plan()
+    world.tick()
+    world.ask_gate()
+    run = run_of(world, 1)
+    world.begin(run)
+    for _ in range(2):
+        batch = world.claim(run)
+        assert batch is not None
+        world.complete(run, batch)
+    run.outcome = "failed"  # killed before it could say so to anybody
+
+    world.tick()
+
+    assert states_of_waves(world)[0] == "completed"
+    assert world.ask_gate() == [run_of(world, 2).run_id]
+    world.calm()
+    assert world.job.state is ImportState.COMPLETED
+
+
+def test_thirty_waves_are_never_in_the_queue_at_once(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 120)], wave_size=4).plan()
+    deepest = 0
+    for _ in range(100):
+        world.tick()
+        deepest = max(deepest, len({run.spec.wave for run in world.alive()}))
+        world.ask_gate()
+        for run in world.alive():
+            if run.phase == "open":
+                world.work_through(run)
+    assert deepest == 2
+    assert world.job.state is ImportState.COMPLETED
+    assert len(states_of_waves(world)) == 30
+
+
+def test_waves_follow_one_another_although_each_of_them_waits_to_try_a_batch_again(engine: Engine) -> None:
+    """Two waves with a batch each in ``retrying`` must not keep the third from starting, or nothing would ever move."""
+    world = World(engine, [("a", 0, 12)], wave_size=4).plan()
+    world.tick()
+    world.work_through(run_of(world, 1), besides=["1000"])
+    world.tick()
+    world.work_through(run_of(world, 2), besides=["5000"])
+    world.tick()
+
+    assert states_of_waves(world) == ["processing"] * 3
+    world.calm()
+    assert world.job.state is ImportState.COMPLETED
+
+
+def test_an_import_without_a_single_record_is_completed(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 0), ("b", 1, 0)]).plan()
+    assert world.tick().finished is ImportState.COMPLETED
+
+
+def test_an_empty_record_type_holds_up_nothing(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 0), ("b", 1, 1), ("c", 2, 0), ("d", 3, 1)]).plan()
+    world.calm()
+    assert world.job.state is ImportState.COMPLETED
+    assert world.states() == {"completed": 2}
+
+
+def test_a_wave_whose_runs_vanished_gets_them_again(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 3)]).plan()
+    world.tick()
+    world.runs.clear()
+
+    assert [spec.partition_keys for spec in world.tick().submit] == [("0", "1000", "2000")]
+    world.calm()
+    assert world.job.state is ImportState.COMPLETED
+
+
+def test_a_run_that_vanished_with_batches_in_hand_costs_those_one_attempt(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 3)]).plan()
+    world.tick()
+    world.ask_gate()
+    run = run_of(world, 1)
+    world.begin(run)
+    world.claim(run)
+    world.runs.clear()
+    world.tick()
+
+    assert [(b.state.value, b.attempts) for b in world.stored()] == [
+        ("retrying", 1),
+        ("dispatched", 0),
+        ("dispatched", 0),
+    ]
+    world.calm()
+    assert world.job.state is ImportState.COMPLETED
+
+
+def test_the_next_level_waits_for_the_last_batch_of_the_one_below_whatever_the_threshold(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 20), ("b", 1, 1)], wave_size=300, threshold=90).plan()
+    world.tick()
+    world.ask_gate()
+    run = run_of(world, 1)
+    world.begin(run)
+    for _ in range(19):
+        batch = world.claim(run)
+        assert batch is not None
+        world.complete(run, batch)
+    world.tick()
+
+    assert run_of(world, 2).phase == "shut"  # dispatched already, for when its time comes
+    assert world.ask_gate() == []
+    world.work_through(run)
+    assert world.ask_gate() == [run_of(world, 2).run_id]
+
+
+def test_the_next_level_waits_for_retries_of_the_one_below(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 3), ("b", 1, 1)], threshold=50).plan()
+    world.tick()
+    world.ask_gate()
+    world.work_through(run_of(world, 1), besides=["1000"])
+    for _ in range(3):
+        world.tick()
+        assert world.ask_gate() == []
+    world.wait(60)
+    world.tick()
+    assert world.ask_gate() == [run_of(world, 3).run_id]
+    assert levels_of(world, ["pending", "dispatched", "retrying"]) == {0, 1}
+    world.work_through(run_of(world, 3))
+    world.tick()
+    assert world.ask_gate() == [run_of(world, 2).run_id]
+
+
+def test_waiting_for_a_slot_costs_no_attempt_however_often(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 1)], retry_attempts=0).plan()
+    for _ in range(10):
+        world.tick()
+        world.ask_gate()
+        (run,) = world.alive()
+        world.begin(run)
+        batch = world.claim(run)
+        assert batch is not None
+        world.fail(run, batch, Category.API_RATE_LIMIT)
+        world.end(run, "failed")
+        world.tick()
+        world.wait(60)
+    assert [(b.state, b.attempts) for b in world.stored()] == [(BatchState.RETRYING, 0)]
+    world.calm()
+    assert world.job.state is ImportState.COMPLETED
+
+
+def test_waiting_in_the_queue_costs_no_attempt(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 3)]).plan()
+    for _ in range(50):
+        world.tick()
+        world.wait(3600)
+    assert {(b.state, b.attempts) for b in world.stored()} == {(BatchState.DISPATCHED, 0)}
+    assert len(world.runs) == 1
+
+
+def test_a_batch_that_kills_its_process_does_not_take_its_neighbours_along(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 4)], retry_attempts=1).plan()
+    for _ in range(20):
+        world.tick()
+        world.ask_gate()
+        for run in world.alive():
+            world.begin(run)
+            while run.alive and run.todo:
+                batch = world.claim(run)
+                if batch is not None and batch.range.partition_key == "1000":
+                    world.crash(run)
+                elif batch is not None:
+                    world.complete(run, batch)
+            if run.alive:
+                world.end(run)
+        world.wait(60)
+    assert world.job.state is ImportState.COMPLETED_WITH_FAILURES
+    assert [(b.range.partition_key, b.state.value, b.attempts) for b in sorted(world.stored(), key=lambda b: b.id)] == [
+        ("0", "completed", 0),
+        ("1000", "failed", 2),
+        ("2000", "completed", 0),
+        ("3000", "completed", 0),
+    ]
+
+
+def test_runs_that_die_before_they_begin_anything_are_not_started_for_ever(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 2)], retry_attempts=2).plan()
+    for _ in range(10):
+        world.tick()
+        for run in world.alive():
+            world.crash(run)
+        world.wait(60)
+    assert world.job.state is ImportState.COMPLETED_WITH_FAILURES
+    assert len(world.runs) == 3
+
+
+# ---------------------------------------------------------------- steering
+
+
+def test_an_import_whose_run_was_terminated_in_the_ui_is_cancelled_and_can_be_resumed(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 3), ("b", 1, 1)]).plan()
+    world.tick()
+    world.ask_gate()
+    run = run_of(world, 1)
+    world.begin(run)
+    batch = world.claim(run)
+    assert batch is not None
+    world.complete(run, batch)
+    world.end(run, "cancelled")
+    world.tick()
+    assert world.job.state is ImportState.CANCELLED
+    assert world.states() == {"completed": 1, "cancelled": 3}
+    assert not world.alive()
+
+    world.resume()
+    world.calm()
+    assert world.job.state is ImportState.COMPLETED
+
+
+def test_cancelling_lets_batches_in_flight_finish_and_starts_nothing_new(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 6)]).plan()
+    world.tick()
+    world.ask_gate()
+    run = run_of(world, 1)
+    world.begin(run)
+    batch = world.claim(run)
+    assert batch is not None
+    world.cancel()
+    assert world.tick().finished is None
+    assert world.claim(run) is None
+    assert world.complete(run, batch)
+    world.end(run)
+    assert world.job.state is ImportState.CANCELLING  # a run does not know what else is in the queue
+    world.tick()
+    assert world.job.state is ImportState.CANCELLED
+    assert world.states() == {"completed": 1, "cancelled": 5}
+
+
+def test_a_run_submitted_while_its_import_was_being_cancelled_leaves_the_queue(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 6)]).plan()
+    outcome = world.look()
+    world.cancel()
+    world.tick()
+    world.tell(outcome)
+    assert len(world.alive()) == 2
+    world.tick()
+    assert world.job.state is ImportState.CANCELLED
+    assert not world.alive()
+
+
+def test_a_run_left_over_from_before_a_resumption_cannot_take_batches_of_the_new_waves(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 3), ("b", 1, 3)]).plan()
+    world.tick()
+    world.ask_gate()
+    old = run_of(world, 1)
+    world.begin(old)
+    world.cancel()
+    world.tick()
+    world.resume()
+    world.tick()
+    assert world.states() == {"dispatched": 6}
+    assert world.claim(old) is None
+
+
+def test_resuming_puts_the_partitions_of_its_plan_back(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 5)]).plan()
+    world.cancel()
+    world.tick()
+    # A newer import of the same type, when there were fewer records, has run since.
+    later = World(engine, [("a", 0, 2)], suffix="0002").plan()
+    later.calm()
+
+    world.resume()
+
+    with engine.connect() as connection:
+        pinned = [r.partition_key for r in store.pinned_ranges(connection, "a")]
+    assert pinned == ["0", "1000", "2000", "3000", "4000"]
+
+
+def test_an_import_that_was_never_planned_is_not_resumed_into_a_success(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 5)])
+    world.wait(PLANNING_PATIENCE.total_seconds() + 1)
+    world.tick()
+    assert world.job.state is ImportState.FAILED
+    with pytest.raises(RefusedError, match="start the import again"):
+        world.resume()
+    assert world.job.state is ImportState.FAILED
+
+
+@pytest.mark.parametrize("ending", ["cancelled", "given up"])
+def test_a_plan_that_comes_too_late_is_not_written(engine: Engine, ending: str) -> None:
+    world = World(engine, [("a", 0, 5)])
+    if ending == "cancelled":
+        world.cancel()
+    else:
+        world.wait(PLANNING_PATIENCE.total_seconds() + 1)
+    world.tick()
+    with pytest.raises(RefusedError, match="while it was being planned"):
+        world.plan()
+    assert world.stored() == []
+    with engine.connect() as connection:
+        assert store.pinned_ranges(connection, "a") == []
+
+
+def test_one_failure_stops_everything_where_that_is_asked_for(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 8)], continue_on_permanent=False).plan()
+    world.tick()
+    world.ask_gate()
+    run = run_of(world, 1)
+    world.begin(run)
+    batch = world.claim(run)
+    assert batch is not None
+    world.fail(run, batch, Category.PERMANENT_ERROR)
+    world.tick()
+    assert world.claim(run) is None
+    world.end(run)
+    world.tick()
+    assert world.job.state is ImportState.FAILED
+    assert "continue_on_permanent is off" in (world.job.failure_reason or "")
+
+    world.resume()
+    assert world.job.failure_reason is None
+    world.calm()
+    assert world.job.state is ImportState.COMPLETED
+
+
+def test_partitions_launched_by_hand_can_be_worked_on_at_once(engine: Engine) -> None:
+    World(engine, [("a", 2, 3)]).plan().calm()
+    later = START + timedelta(days=1)
+    job = manual_import(engine, tenant(), "a", 2, ["1000", "2000"], now=later, suffix="abcd1234")
+
+    with engine.begin() as connection:
+        first, second = store.batches(connection, job.import_id)
+        assert (first.wave, first.run_number, first.level) == (1, 1, 2)
+        assert store.claim_batch(connection, first, "run", later)
+        assert store.claim_batch(connection, second, "run", later)
+    assert manual_import(engine, tenant(), "a", 2, ["1000", "2000"], now=later, suffix="abcd1234").state is job.state
+    with pytest.raises(RefusedError, match="partition 9000 of a is not planned"):
+        manual_import(engine, tenant(), "a", 2, ["0", "9000"], now=later, suffix="other")
