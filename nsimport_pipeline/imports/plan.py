@@ -4,8 +4,8 @@ Belongs here: the few questions a plan asks NetSuite, and the pure arithmetic fr
 and an estimate. Does not belong here: writing a plan down (``start.py``) or carrying it out.
 
 The upper bound of a record type is its highest key at plan time, so that an import has a known size and ends,
-however busily records are added meanwhile. A million records cost two requests: one count, and one statement that
-returns the last key of every batch.
+however busily records are added meanwhile. A record type costs two requests: one count, and one statement that
+returns the last key of every batch; one more for each further million records.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -163,8 +163,8 @@ def _boundaries(
     start = low
     try:
         while True:
-            page = client.query(boundary_statement(record_type, start, high, batch_size), limit=PAGE_ROWS)
             requests += 1
+            page = client.query(boundary_statement(record_type, start, high, batch_size), limit=PAGE_ROWS)
             boundaries += [int(item["last_key"]) for item in page.items]
             if len(page.items) < PAGE_ROWS:
                 return boundaries, requests
