@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, inspect, text
 
+from nsimport_pipeline.errors import TimedOut
+
 if TYPE_CHECKING:
     from alembic.config import Config
 
@@ -17,8 +19,11 @@ HEAD_REVISION = "0001"
 """The newest migration. Kept here too, so that a run of an up-to-date database need not load Alembic."""
 VERSION_TABLE = "nsimport_schema_version"
 _SCRIPTS = Path(__file__).parent / "migrations"
-_LOCK_NAME = "nsimport_migrate"
 _LOCK_SECONDS = 60
+# MySQL's named locks are the whole server's: two tenants' databases need not wait for each other.
+_LOCK = "CONCAT('nsimport.', LEFT(SHA1(DATABASE()), 40))"
+_TAKE_LOCK = text(f"SELECT GET_LOCK({_LOCK}, {_LOCK_SECONDS})")
+_GIVE_LOCK = text(f"SELECT RELEASE_LOCK({_LOCK})")
 
 # Alembic keeps the running migration in module globals.
 _one_at_a_time = Lock()
@@ -32,15 +37,15 @@ def ensure_control_tables(engine: Engine) -> None:
 
     with _one_at_a_time, engine.connect() as connection:
         mysql = connection.dialect.name in ("mysql", "mariadb")
-        if mysql:
-            connection.execute(text("SELECT GET_LOCK(:name, :seconds)"), {"name": _LOCK_NAME, "seconds": _LOCK_SECONDS})
+        if mysql and not connection.execute(_TAKE_LOCK).scalar():
+            raise TimedOut(f"the control tables are being upgraded elsewhere for over {_LOCK_SECONDS} s: try again")
         try:
             command.upgrade(_config(connection), HEAD_REVISION)
             connection.commit()
         finally:
             if mysql:
                 connection.rollback()
-                connection.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": _LOCK_NAME})
+                connection.execute(_GIVE_LOCK)
 
 
 def remove_control_tables(engine: Engine) -> None:

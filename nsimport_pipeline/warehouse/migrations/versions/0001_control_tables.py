@@ -24,6 +24,12 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
+def _index(name: str, table: str, columns: list[str]) -> None:
+    # MySQL has no CREATE INDEX IF NOT EXISTS.
+    if name not in {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}:
+        op.create_index(name, table, columns)
+
+
 def upgrade() -> None:
     op.create_table(
         "import_errors",
@@ -41,7 +47,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         **_OPTIONS,
     )
-    op.create_index("ix_import_errors_import", "import_errors", ["import_id", "category"], unique=False)
+    _index("ix_import_errors_import", "import_errors", ["import_id", "category"])
     op.create_table(
         "import_jobs",
         sa.Column("import_id", sa.String(length=64), nullable=False),
@@ -61,7 +67,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("import_id"),
         **_OPTIONS,
     )
-    op.create_index("ix_import_jobs_state", "import_jobs", ["state"], unique=False)
+    _index("ix_import_jobs_state", "import_jobs", ["state"])
     op.create_table(
         "import_record_types",
         sa.Column("import_id", sa.String(length=64), nullable=False),
@@ -91,7 +97,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         **_OPTIONS,
     )
-    op.create_index("ix_job_events_import", "job_events", ["import_id", "id"], unique=False)
+    _index("ix_job_events_import", "job_events", ["import_id", "id"])
     op.create_table(
         "partition_ranges",
         sa.Column("record_type", sa.String(length=64), nullable=False),
@@ -118,9 +124,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         **_OPTIONS,
     )
-    op.create_index(
-        "ix_rejected_records_batch", "rejected_records", ["import_id", "record_type", "partition_key"], unique=False
-    )
+    _index("ix_rejected_records_batch", "rejected_records", ["import_id", "record_type", "partition_key"])
     op.create_table(
         "sync_watermarks",
         sa.Column("record_type", sa.String(length=64), nullable=False),
@@ -169,8 +173,8 @@ def upgrade() -> None:
         sa.UniqueConstraint("import_id", "batch_id", name="uq_wave_batches_batch"),
         **_OPTIONS,
     )
-    op.create_index("ix_wave_batches_type", "wave_batches", ["import_id", "record_type", "batch_number"], unique=False)
-    op.create_index("ix_wave_batches_wave", "wave_batches", ["import_id", "wave_number", "status"], unique=False)
+    _index("ix_wave_batches_type", "wave_batches", ["import_id", "record_type", "batch_number"])
+    _index("ix_wave_batches_wave", "wave_batches", ["import_id", "wave_number", "status"])
     op.create_table(
         "wave_coordination",
         sa.Column("id", _SERIAL, autoincrement=True, nullable=False),
@@ -189,18 +193,15 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.drop_table("wave_coordination")
-    op.drop_index("ix_wave_batches_wave", table_name="wave_batches")
-    op.drop_index("ix_wave_batches_type", table_name="wave_batches")
-    op.drop_table("wave_batches")
-    op.drop_table("sync_watermarks")
-    op.drop_index("ix_rejected_records_batch", table_name="rejected_records")
-    op.drop_table("rejected_records")
-    op.drop_table("partition_ranges")
-    op.drop_index("ix_job_events_import", table_name="job_events")
-    op.drop_table("job_events")
-    op.drop_table("import_record_types")
-    op.drop_index("ix_import_jobs_state", table_name="import_jobs")
-    op.drop_table("import_jobs")
-    op.drop_index("ix_import_errors_import", table_name="import_errors")
-    op.drop_table("import_errors")
+    for table in (
+        "wave_coordination",
+        "wave_batches",
+        "sync_watermarks",
+        "rejected_records",
+        "partition_ranges",
+        "job_events",
+        "import_record_types",
+        "import_jobs",
+        "import_errors",
+    ):
+        op.drop_table(table, if_exists=True)
