@@ -204,7 +204,8 @@ def _write(page: Page, shop: Workshop, transformed: Transformed, started: float)
     try:
         return _persistently(shop, lambda c: _write_once(c, page, shop, transformed, transform_seconds, begun))
     except _Lost:
-        return None
+        # Or by us: the connection may have broken after the commit and before the word that it was done.
+        return _persistently(shop, lambda c: store.stats_if_completed_by(c, page.batch, shop.run_id))
 
 
 class _Lost(Exception):

@@ -24,7 +24,7 @@ from nsimport_pipeline.netsuite.slots import SlotPool
 
 WRITERS = 2
 """Threads that transform and write. More only wait for each other: for the interpreter, and for the table's log."""
-PAGES_AHEAD = 2
+PAGES_AHEAD = 1
 """Fetched batches that may wait for a writer: a bound on memory."""
 BALANCE_SECONDS = 0.5
 """How often the number of fetchers is looked at again."""
@@ -133,8 +133,10 @@ class _Crew:
     def begin(self) -> None:
         """Start the writers, and the fetcher that works under the run's own slot."""
         self._hire(None)
-        for number in range(min(WRITERS, max(1, len(self._left)))):
-            self._writing += 1
+        writers = min(WRITERS, max(1, len(self._left)))
+        with self._lock:
+            self._writing = writers
+        for number in range(writers):
             threading.Thread(target=self._write, name=f"writer-{number}", daemon=True).start()
 
     def balance(self, target: int) -> None:
@@ -185,10 +187,12 @@ class _Crew:
         except BaseException as error:
             self.results.put(error)
         finally:
-            if slot is not None:
-                self._give_back(slot)
-            with self._lock:
-                self._fetching -= 1
+            try:
+                if slot is not None:
+                    self._give_back(slot)
+            finally:
+                with self._lock:
+                    self._fetching -= 1
 
     def _hand_over(self, page: Page) -> None:
         while not self._stop.is_set():

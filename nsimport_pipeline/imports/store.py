@@ -530,6 +530,15 @@ def batch_stats(connection: Connection, batch: BatchRecord) -> BatchStats:
     return BatchStats(**dict(zip(names, row, strict=True)))
 
 
+def stats_if_completed_by(connection: Connection, batch: BatchRecord, run_id: str) -> BatchStats | None:
+    """What a batch did, if this run completed it."""
+    table = wave_batches
+    done = select(table.c.id).where(
+        table.c.id == batch.id, table.c.run_id == run_id, table.c.status == BatchState.COMPLETED.value
+    )
+    return batch_stats(connection, batch) if connection.execute(done).first() else None
+
+
 # ---------------------------------------------------------------- rejected rows, errors, events
 
 
