@@ -121,7 +121,8 @@ def plan_type(record_type: RecordType, level: int, *, client: Querier, batch_siz
         return PlannedType(record_type.name, level, 0, None, (), 1, unavailable=f"{error}{hint}")
     if counted.n == 0 or counted.low is None or counted.high is None:
         return PlannedType(record_type.name, level, 0, None, (), 1)
-    low, high = counted.low - 1, counted.high
+    # From the beginning rather than from the lowest key there is now: a record below it may have been deleted.
+    low, high = min(0, counted.low - 1), counted.high
     boundaries: list[int] = []
     requests = 0
     if counted.n > batch_size:

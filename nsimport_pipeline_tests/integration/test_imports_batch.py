@@ -1,0 +1,452 @@
+"""Batches of a simulated account into real databases: rows and state together, once, whatever breaks on the way."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import Engine
+
+from nsimport_pipeline.errors import Category
+from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.batch import Columns, Interrupted, Result, RetryLog, Workshop, fetch, keep
+from nsimport_pipeline.imports.execute import Throttle, execute
+from nsimport_pipeline.imports.finish import final_count
+from nsimport_pipeline.imports.plan import make_plan, plan_type
+from nsimport_pipeline.imports.records import Batch, ImportJob
+from nsimport_pipeline.imports.settle import settle
+from nsimport_pipeline.imports.start import Request, open_import, write_plan
+from nsimport_pipeline.imports.states import BatchState, ImportState
+from nsimport_pipeline.imports.steer import cancel_import
+from nsimport_pipeline.netsuite.client import NetSuiteClient
+from nsimport_pipeline.netsuite.retrying import RetryPolicy
+from nsimport_pipeline.netsuite.suiteql import selected
+from nsimport_pipeline.record_types.criteria import load_catalog
+from nsimport_pipeline.settings import Tenant
+from nsimport_pipeline.simulator.options import SimulatorOptions
+from nsimport_pipeline.simulator.process import SimulatorThread
+from nsimport_pipeline.warehouse.engine import make_engine
+from nsimport_pipeline.warehouse.migrate import ensure_control_tables
+from nsimport_pipeline.warehouse.schema import ensure_table, target_table
+from nsimport_pipeline_tests.integration.imports_world import START
+from nsimport_pipeline_tests.integration.warehouse_records import statements
+
+CATALOG = load_catalog()
+CUSTOMER = CATALOG["customer"]
+TABLE = target_table(CUSTOMER)
+SLOTS = 4
+RECORDS = 1234
+BATCH = 100
+BATCHES = 13
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatorThread]:
+    options = SimulatorOptions(
+        credentials=tmp_path_factory.mktemp("simulator"), slots=SLOTS, rows={"*": 20, "customer": RECORDS}
+    )
+    with SimulatorThread(options) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def simulator(running: SimulatorThread) -> Iterator[SimulatorThread]:
+    running.reset_stats()
+    yield running
+    running.set_faults("")
+
+
+class MemorySlots:
+    """A pool of slots in memory: who has which, and how many there were at most."""
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+        self.taken: set[str] = set()
+        self.most = 0
+        self.wanted = False
+        self.numbers = 0
+        self.lock = threading.Lock()
+
+    def try_claim(self) -> str | None:
+        with self.lock:
+            if len(self.taken) >= self.free:
+                return None
+            self.numbers += 1
+            self.taken.add(f"slot_{self.numbers}")
+            self.most = max(self.most, len(self.taken))
+            return f"slot_{self.numbers}"
+
+    def release(self, slot: str) -> None:
+        with self.lock:
+            self.taken.discard(slot)
+
+    def contended(self) -> bool:
+        return self.wanted
+
+
+class Bench:
+    """One planned and dispatched import of customers, ready to be worked on."""
+
+    def __init__(self, engine: Engine, simulator: SimulatorThread) -> None:
+        self.engine = engine
+        self.simulator = simulator
+        self.stop = threading.Event()
+        self.clock = START
+        document: dict[str, Any] = {
+            "name": "acme",
+            "account": simulator.options.account,
+            "base_url": simulator.base_url,
+            "auth": simulator.credentials.oauth2,
+            "warehouse_url": "sqlite://",
+            "slots": SLOTS,
+        }
+        self.tenant = Tenant.model_validate(document)
+        ensure_control_tables(engine)
+        ensure_table(engine, CUSTOMER)
+        self.throttle = Throttle(SLOTS)
+        self.retries = RetryLog(self.throttle)
+        self.client = NetSuiteClient(
+            self.tenant,
+            policy=RetryPolicy(attempts=4, base_delay=0.01, max_delay=0.02, rate_limit_base=0.01, rate_limit_max=0.05),
+            sleep=self.sleep,
+            listener=self.retries,
+        )
+        self.job = self.start("0001")
+
+    def start(self, suffix: str) -> ImportJob:
+        request = Request(("customer",), ("customer",))
+        job = open_import(self.engine, self.tenant, request, now=self.clock, suffix=suffix)
+        plan = make_plan(
+            CATALOG, ["customer"], client=self.client, wave_size=300, batch_sizes={"customer": BATCH}, workers=1
+        )
+        write_plan(self.engine, job, plan, now=self.clock)
+        settle(self.engine, job.import_id, slots=SLOTS, now=lambda: START, runs=list)
+        with self.engine.connect() as connection:
+            found = store.find_job(connection, job.import_id)
+        assert found is not None
+        return found
+
+    def sleep(self, seconds: float) -> None:
+        if self.stop.wait(min(seconds, 0.05)):
+            raise Interrupted
+
+    def shop(self, **more: Any) -> Workshop:
+        return Workshop(
+            **{
+                "job": self.job,
+                "record_type": CUSTOMER,
+                "client": self.client,
+                "engine": self.engine,
+                "table": TABLE,
+                "columns": Columns(selected(CUSTOMER)),
+                "retries": self.retries,
+                "run_id": "run",
+                "timezone": ZoneInfo("America/Los_Angeles"),
+                "store_raw": True,
+                "sleep": self.sleep,
+                **more,
+            }
+        )
+
+    def batches(self) -> list[Batch]:
+        with self.engine.connect() as connection:
+            return store.batches(connection, self.job.import_id)
+
+    def states(self) -> dict[str, int]:
+        found = [batch.state.value for batch in self.batches()]
+        return {state: found.count(state) for state in set(found)}
+
+    def work(self, shop: Workshop, batch: Batch) -> Result:
+        page = fetch(batch, shop)
+        return page if isinstance(page, Result) else keep(page, shop)
+
+    def execute(self, shop: Workshop | None = None, slots: MemorySlots | None = None) -> Iterator[Result]:
+        todo = [batch for batch in self.batches() if not batch.terminal]
+        return execute(todo, shop or self.shop(), slots=slots, throttle=self.throttle, stop=self.stop)
+
+    def ids(self) -> list[int]:
+        with self.engine.connect() as connection:
+            return list(connection.scalars(sa.select(TABLE.c.refid).order_by(TABLE.c.refid)))
+
+    def errors(self) -> dict[Category, int]:
+        with self.engine.connect() as connection:
+            return store.error_counts(connection, self.job.import_id)
+
+
+@pytest.fixture
+def bench(warehouse_url: str, simulator: SimulatorThread) -> Iterator[Bench]:
+    engine = make_engine(warehouse_url, pool_size=8)
+    made = Bench(engine, simulator)
+    yield made
+    made.stop.set()
+    made.client.close()
+    engine.dispose()
+
+
+def test_a_run_imports_everything_once(bench: Bench) -> None:
+    results = list(bench.execute(slots=MemorySlots(SLOTS - 1)))
+
+    assert [result.outcome for result in results] == ["completed"] * BATCHES
+    assert bench.states() == {"completed": BATCHES}
+    assert len(bench.ids()) == RECORDS == sum(result.stats.rows_upserted for result in results)
+    assert sum(result.stats.requests for result in results) == BATCHES
+    assert set(bench.errors().values()) == {0}
+    plan = plan_type(CUSTOMER, 0, client=bench.client)
+    with bench.engine.connect() as connection:
+        (kept,) = store.type_plans(connection, bench.job.import_id)
+    assert kept.upper_bound == plan.upper_bound
+    count = final_count(
+        bench.engine, bench.job.import_id, CUSTOMER, TABLE, kept, source=bench.client.count(CUSTOMER).n, now=START
+    )
+    assert count.in_sync
+    assert str(count) == f"NetSuite has {RECORDS}, the table {RECORDS}, rejected 0"
+
+
+def test_a_clean_batch_costs_its_upsert_and_at_most_four_statements(bench: Bench) -> None:
+    shop = bench.shop()
+    first, second, *_ = bench.batches()
+    bench.work(shop, first)  # asks the server once what it takes
+    with statements(bench.engine) as sent:
+        result = bench.work(shop, second)
+    done = [text for text in sent if not text.startswith("BEGIN")]
+    upserts = [text for text in done if text.startswith("INSERT INTO")]
+    assert result.outcome == "completed"
+    assert len(done) - len(upserts) <= 4, done
+    assert result.stats.statements == len(done)
+
+
+def test_rows_are_not_there_unless_the_state_says_so(bench: Bench) -> None:
+    """The rows are written first; when the state cannot be, they are not there either."""
+    (batch, *_) = bench.batches()
+    page = fetch(batch, bench.shop())
+    assert not isinstance(page, Result)
+    with bench.engine.begin() as connection:  # somebody settles it meanwhile
+        store.fail_batch(
+            connection, page.batch, to=BatchState.RETRYING, category=Category.UNKNOWN, reason="folded", now=START
+        )
+    assert keep(page, bench.shop()).outcome == "not_ours"
+    assert bench.ids() == []
+
+
+@pytest.fixture
+def mysql_bench(mysql_url: str, simulator: SimulatorThread) -> Iterator[Bench]:
+    engine = make_engine(mysql_url, pool_size=8)
+    made = Bench(engine, simulator)
+    yield made
+    made.stop.set()
+    made.client.close()
+    engine.dispose()
+
+
+def kill(engine: Engine, connection: Any) -> None:
+    """Have the server end the session behind ``connection``."""
+    other = sa.create_engine(engine.url, poolclass=sa.NullPool)
+    with other.connect() as session:
+        session.exec_driver_sql(f"KILL {connection.connection.dbapi_connection.thread_id()}")
+
+
+@pytest.mark.parametrize("text", ["INSERT INTO", "UPDATE wave_batches", "UPDATE customers"])
+def test_a_connection_killed_in_the_middle_of_a_batch_doubles_and_loses_nothing(mysql_bench: Bench, text: str) -> None:
+    bench, killed = mysql_bench, []
+
+    def before(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if not killed and text in statement.replace("`", ""):
+            killed.append(statement)
+            kill(bench.engine, connection)
+
+    sa.event.listen(bench.engine, "before_cursor_execute", before)
+    results = list(bench.execute())
+
+    assert killed
+    assert {result.outcome for result in results} == {"completed"}
+    assert len(results) == BATCHES
+    assert len(bench.ids()) == RECORDS
+    assert {batch.attempts for batch in bench.batches()} == {0}
+
+
+def test_a_commit_whose_answer_was_lost_counts_as_done(mysql_bench: Bench) -> None:
+    bench, lost = mysql_bench, []
+
+    def commit(connection: Any) -> None:
+        if not lost and connection.info.pop("wrote", False):
+            lost.append("once")
+            connection.connection.dbapi_connection.commit()
+            kill(bench.engine, connection)
+
+    def note(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "rows_upserted=" in statement.replace("`", ""):
+            connection.info["wrote"] = True
+
+    sa.event.listen(bench.engine, "commit", commit)
+    sa.event.listen(bench.engine, "before_cursor_execute", note)
+    (batch, *_) = bench.batches()
+    result = bench.work(bench.shop(), batch)
+
+    assert lost
+    assert (result.outcome, result.stats.rows_upserted) == ("completed", BATCH)
+    assert bench.states()["completed"] == 1
+
+
+def test_a_column_that_the_account_does_not_have_is_left_out_and_reported(bench: Bench) -> None:
+    bench.simulator.set_faults("unknown:customer.email")
+    shop = bench.shop()
+    results = list(bench.execute(shop, MemorySlots(2)))
+
+    assert {result.outcome for result in results} == {"completed"}
+    assert list(shop.columns.missing) == ["email"]
+    assert len(bench.ids()) == RECORDS
+    with bench.engine.connect() as connection:
+        assert set(connection.scalars(sa.select(TABLE.c.email))) <= {None, ""}
+
+
+def test_denied_access_stops_the_import_at_once_and_says_what_to_mend(bench: Bench) -> None:
+    bench.simulator.set_faults("403")
+    bench.simulator.reset_stats()
+    results = list(bench.execute())
+
+    assert [result.outcome for result in results].count("failed") == 1
+    assert {result.outcome for result in results} == {"failed", "not_ours"}
+    with bench.engine.connect() as connection:
+        job = store.find_job(connection, bench.job.import_id)
+    assert job is not None
+    assert job.state is ImportState.CANCELLING
+    assert "role" in (job.failure_reason or "")
+    assert settle(bench.engine, job.import_id, slots=SLOTS, now=lambda: START, runs=list).finished is ImportState.FAILED
+
+
+def test_a_cancelled_import_stops_between_two_batches(bench: Bench) -> None:
+    results = []
+    for result in bench.execute():
+        if not results:
+            cancel_import(bench.engine, bench.job, now=START)
+        results.append(result)
+    outcomes = [result.outcome for result in results]
+    assert len(outcomes) == BATCHES
+    assert set(outcomes) == {"completed", "not_ours"}
+    assert 1 <= outcomes.count("completed") < BATCHES
+    assert len(bench.ids()) == BATCH * bench.states()["completed"]
+
+
+def test_records_that_are_gone_are_marked_deleted_and_come_back(bench: Bench, simulator: SimulatorThread) -> None:
+    list(bench.execute())
+    before = bench.ids()
+    with bench.engine.begin() as connection:
+        # As if NetSuite had had three more, of which the last lies above what this import looks at.
+        for refid in (before[0] - 1, before[-1] + 10):
+            values = {"refid": refid, "import_id": "earlier", "imported_at": START.replace(tzinfo=None)}
+            row = connection.execute(sa.select(TABLE).where(TABLE.c.refid == before[5])).mappings().one()
+            connection.execute(sa.insert(TABLE).values({**row, **values}))
+        gap = next(n for n in range(before[0], before[-1]) if n not in set(before))
+        connection.execute(sa.insert(TABLE).values({**row, **values, "refid": gap}))
+        connection.execute(sa.update(TABLE).where(TABLE.c.refid == before[7]).values(deleted_at=values["imported_at"]))
+        store.move_import(connection, bench.job.import_id, ImportState.COMPLETED, START)
+    bench.clock = START.replace(hour=13)
+    bench.stop = threading.Event()
+    bench.job = bench.start("0002")
+    results = list(bench.execute())
+
+    assert sum(result.stats.rows_deleted for result in results) == 2
+    with bench.engine.connect() as connection:
+        deleted = list(connection.scalars(sa.select(TABLE.c.refid).where(TABLE.c.deleted_at.is_not(None))))
+    assert sorted(deleted) == [before[0] - 1, gap]
+
+
+# ---------------------------------------------------------------- slots
+
+
+def test_no_more_requests_are_in_flight_than_slots_and_all_are_given_back(bench: Bench) -> None:
+    slots = MemorySlots(SLOTS - 1)
+    list(bench.execute(slots=slots))
+
+    assert slots.taken == set()
+    assert slots.most <= SLOTS - 1
+    stats = bench.simulator.stats(log=False)
+    assert stats["max_in_flight"] <= SLOTS
+    assert "429" not in stats["statuses"]
+
+
+def test_slots_that_somebody_else_waits_for_are_given_up(bench: Bench) -> None:
+    slots = MemorySlots(SLOTS - 1)
+    slots.wanted = True
+    list(bench.execute(slots=slots))
+    assert slots.most == 0
+    assert bench.states() == {"completed": BATCHES}
+
+
+def test_an_exception_of_one_thread_ends_the_others_and_frees_their_slots(bench: Bench) -> None:
+    slots = MemorySlots(SLOTS - 1)
+
+    class Broken(RetryLog):
+        def take(self) -> Any:
+            if len(slots.taken) == SLOTS - 1:
+                raise KeyboardInterrupt
+            return super().take()
+
+    with pytest.raises(KeyboardInterrupt):
+        list(bench.execute(bench.shop(retries=Broken(bench.throttle)), slots))
+    wait_until(lambda: not slots.taken)
+
+
+def test_closing_the_iterator_stops_the_threads_and_frees_their_slots(bench: Bench) -> None:
+    slots = MemorySlots(SLOTS - 1)
+    results = bench.execute(slots=slots)
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+
+    assert slots.taken == set()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("fetcher-", "writer-"))]
+    states = bench.states()
+    assert states.get("processing", 0) == 0  # in hand when it stopped: given back, without an attempt
+    assert {batch.attempts for batch in bench.batches()} == {0}
+    assert len(bench.ids()) == BATCH * states["completed"] or states["completed"] == BATCHES
+
+
+def test_a_slot_that_cannot_be_given_back_does_not_hang_the_run(bench: Bench) -> None:
+    class Stubborn(MemorySlots):
+        def release(self, slot: str) -> None:
+            super().release(slot)
+            raise ConnectionError("the pool's database is gone")
+
+    hook, threading.excepthook = threading.excepthook, lambda _: None
+    try:
+        list(bench.execute(slots=Stubborn(SLOTS - 1)))
+    finally:
+        threading.excepthook = hook
+    assert bench.states() == {"completed": BATCHES}
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+# ---------------------------------------------------------------- planning many records
+
+
+@pytest.mark.parametrize("records", [150_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+def test_many_records_are_planned_with_three_requests_at_most(tmp_path: Any, records: int) -> None:
+    options = SimulatorOptions(credentials=tmp_path, rows={"*": 0, "department": records})
+    with SimulatorThread(options) as simulator:
+        tenant = Tenant.model_validate(
+            {
+                "name": "acme",
+                "account": simulator.options.account,
+                "base_url": simulator.base_url,
+                "auth": simulator.credentials.tba,
+                "warehouse_url": "sqlite://",
+            }
+        )
+        with NetSuiteClient(tenant) as client:
+            planned = plan_type(CATALOG["department"], 0, client=client)
+            asked = simulator.stats(log=False)["statuses"]
+            first, last = planned.ranges[0], planned.ranges[-1]
+            assert client.count(CATALOG["department"], first.low, first.high).n == 1000
+            assert client.count(CATALOG["department"], last.low, last.high).n == last.expected
+    assert sum(asked.values()) == planned.requests <= 3
+    assert planned.records == records
+    assert len(planned.ranges) == records // 1000
