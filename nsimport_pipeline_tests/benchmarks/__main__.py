@@ -2,10 +2,11 @@
 
 import sys
 
-from nsimport_pipeline_tests.benchmarks import imports
+from nsimport_pipeline_tests.benchmarks import beside_dlt, imports
 
 BENCHMARKS = {
     "slots": imports.slot_bound,
+    "dlt": beside_dlt.beside_dlt,
     "memory": imports.memory_growth,
 }
 

@@ -1,7 +1,7 @@
 """Whole imports, measured against the bound that NetSuite's slots set, and beside dlt.
 
-Belongs here: starting the parts, measuring, the numbers. Does not belong here: pass or fail; times depend on the machine,
-so every claim is a ratio of two measurements of one run.
+Belongs here: starting the parts, measuring, the numbers. Does not belong here: pass or fail; times depend on the
+machine, so every claim is a ratio of two measurements of one run.
 """
 
 import os
@@ -63,7 +63,8 @@ def database() -> Iterator[str]:
         with fresh_database(given) as url:
             yield url
         return
-    with mysql_server() as server, fresh_database(server.url()) as url:
+    # dlt makes a staging database of its own, in the default character set of the server.
+    with mysql_server("--character-set-server=utf8mb4") as server, fresh_database(server.url()) as url:
         yield url
 
 
@@ -159,9 +160,9 @@ def slot_bound(records: int = 137_705, slots: int = 5, latency: float = 1.0) -> 
     with (
         tempfile.TemporaryDirectory() as directory,
         simulated({"customer": records}, latency=latency, slots=slots) as sim,
+        database() as url,
     ):
-        with database() as url:
-            got = measure_import(sim, url, "customer", slots=slots, directory=Path(directory))
+        got = measure_import(sim, url, "customer", slots=slots, directory=Path(directory))
     least = bound(got.batches, slots, latency)
     work = got.seconds - got.first_batch_after - got.last_batch_to_end
     return [
@@ -180,11 +181,15 @@ def memory_growth() -> list[str]:
     """Does a run need more memory for a larger import?"""
     lines = []
     for records in (20_000, 200_000):
-        with tempfile.TemporaryDirectory() as directory, simulated({"customer": records}, latency=0, slots=5) as sim:
-            with database() as url:
-                got = measure_import(sim, url, "customer", slots=5, directory=Path(directory))
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            simulated({"customer": records}, latency=0, slots=5) as simulator,
+            database() as url,
+        ):
+            got = measure_import(simulator, url, "customer", slots=5, directory=Path(directory))
+        rate = got.records / (got.seconds - got.first_batch_after)
         lines.append(
-            f"{got.records:,} records without latency: {got.records / (got.seconds - got.first_batch_after):,.0f} rows/s "
-            f"once begun, a run's peak memory {got.peak_megabytes:.0f} MB"
+            f"{got.records:,} records without latency: {rate:,.0f} rows/s once begun, "
+            f"a run's peak memory {got.peak_megabytes:.0f} MB"
         )
     return lines
