@@ -180,20 +180,25 @@ class Settings:
             known = ", ".join(self.tenant_names) or "none"
             raise ConfigurationError(f"unknown tenant {name!r} ({self.file} has: {known})")
         body = self._filled(self._merged(name), f"tenants.{name}")
+        if "name" in body:
+            raise ConfigurationError(
+                f"{self._place(name, ('name',))}: unknown key: a tenant's name is the key above it"
+            )
         body["name"] = name
         try:
             tenant = Tenant.model_validate(body)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            key = ".".join([f"tenants.{name}", *(str(part) for part in first["loc"])])
             message = first["msg"].removeprefix("Value error, ")
-            raise ConfigurationError(f"{self.file}: {key}: {message}") from None
+            raise ConfigurationError(f"{self._place(name, first['loc'])}: {message}") from None
         return self._anchored(tenant)
 
     def enabled_tenant(self, name: str) -> Tenant:
         """Like ``tenant``; raises RefusedError if it is switched off."""
-        tenant = self.tenant(name)
-        if not tenant.enabled:
+        switched_off = name in self._document["tenants"] and self._merged(name).get("enabled") is False
+        # One that is switched off may still lack half of its settings.
+        tenant = None if switched_off else self.tenant(name)
+        if tenant is None or not tenant.enabled:
             raise RefusedError(f"tenant {name!r} is not enabled: set enabled: true in {self.file}")
         return tenant
 
@@ -210,12 +215,33 @@ class Settings:
         return f"{scheme.partition('+')[0] or 'unknown'}://{place.rstrip('/')}"
 
     def _merged(self, name: str) -> dict[str, Any]:
-        from_environment = {
-            key: yaml.safe_load(self._environment[variable])
-            for variable, key in ENVIRONMENT_DEFAULTS.items()
-            if self._environment.get(variable)
+        return {
+            **(self._document.get("defaults") or {}),
+            **self._from_environment(),
+            **self._document["tenants"][name],
         }
-        return {**(self._document.get("defaults") or {}), **from_environment, **self._document["tenants"][name]}
+
+    def _from_environment(self) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for variable, key in ENVIRONMENT_DEFAULTS.items():
+            if text := self._environment.get(variable):
+                try:
+                    values[key] = yaml.safe_load(text)
+                except yaml.YAMLError:
+                    raise ConfigurationError(f"environment variable {variable}: not a valid value") from None
+        return values
+
+    def _place(self, name: str, location: tuple[int | str, ...]) -> str:
+        """Where a setting of a tenant was made: file and key, or the environment variable."""
+        key = location[0]
+        path = ".".join(str(part) for part in location)
+        if key not in self._document["tenants"][name]:
+            variable = next((v for v, k in ENVIRONMENT_DEFAULTS.items() if k == key and self._environment.get(v)), None)
+            if variable is not None:
+                return f"environment variable {variable}"
+            if key in (self._document.get("defaults") or {}):
+                return f"{self.file}: defaults.{path}"
+        return f"{self.file}: tenants.{name}.{path}"
 
     def _filled(self, value: Any, key: str) -> Any:
         if isinstance(value, dict):
@@ -237,12 +263,12 @@ class Settings:
         """Relative paths are meant from the file that names them, whatever a process's working directory is."""
         changes: dict[str, Any] = {}
         url = tenant.warehouse_url.get_secret_value()
-        if url.startswith("sqlite:///") and not url.startswith("sqlite:////") and ":memory:" not in url:
-            path = (self.file.parent / url.removeprefix("sqlite:///")).resolve()
-            changes["warehouse_url"] = SecretStr(f"sqlite:///{path}")
+        scheme, separator, path = url.partition(":///")
+        if scheme.startswith("sqlite") and separator and not path.startswith("/") and ":memory:" not in path:
+            changes["warehouse_url"] = SecretStr(f"{scheme}:///{(self.file.parent / path).resolve()}")
         if isinstance(tenant.auth, OAuth2) and not tenant.auth.private_key_file.is_absolute():
-            path = (self.file.parent / tenant.auth.private_key_file).resolve()
-            changes["auth"] = tenant.auth.model_copy(update={"private_key_file": path})
+            key_file = (self.file.parent / tenant.auth.private_key_file).resolve()
+            changes["auth"] = tenant.auth.model_copy(update={"private_key_file": key_file})
         return tenant.model_copy(update=changes) if changes else tenant
 
 
