@@ -548,3 +548,17 @@ def test_partitions_launched_by_hand_can_be_worked_on_at_once(engine: Engine) ->
     assert manual_import(engine, tenant(), "a", 2, ["1000", "2000"], now=later, suffix="abcd1234").state is job.state
     with pytest.raises(RefusedError, match="partition 9000 of a is not planned"):
         manual_import(engine, tenant(), "a", 2, ["0", "9000"], now=later, suffix="other")
+
+
+def test_a_batch_whose_process_died_is_tried_again_after_a_delay_only(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 2)]).plan()
+    world.tick()
+    run = run_of(world, 1)
+    world.begin(run)
+    world.claim(run)
+    world.crash(run)
+    world.tick()
+    assert [(b.attempts, b.not_before) for b in sorted(world.stored(), key=lambda b: b.range.number)] == [
+        (1, START + timedelta(seconds=5)),
+        (0, None),
+    ]

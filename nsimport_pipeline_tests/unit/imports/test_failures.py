@@ -1,0 +1,63 @@
+"""What happens after a failure: retried how often, how soon; and how a run holds back after refusals."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nsimport_pipeline.errors import Category
+from nsimport_pipeline.imports.execute import CALM_SECONDS, Throttle
+from nsimport_pipeline.imports.failures import LONGEST_DELAY, RETRY_RULES, after_failure
+from nsimport_pipeline.netsuite.retrying import RetryEvent
+
+
+@pytest.mark.parametrize(
+    ("category", "tries"),
+    [
+        (Category.TIMEOUT, 4),
+        (Category.API_UNAVAILABLE, 4),
+        (Category.UNKNOWN, 2),
+        (Category.DATABASE_SCHEMA, 1),
+        (Category.PERMANENT_ERROR, 1),
+    ],
+)
+def test_each_category_has_its_own_budget(category: Category, tries: int) -> None:
+    retried = [after_failure(category, failures, 3).retry for failures in range(1, 8)]
+    assert retried == [failures < tries for failures in range(1, 8)]
+
+
+def test_every_category_has_a_rule() -> None:
+    assert set(RETRY_RULES) == set(Category)
+
+
+@given(st.sampled_from(list(Category)), st.integers(1, 500), st.integers(0, 100))
+def test_a_budget_is_never_exceeded_and_a_delay_never_endless(category: Category, failures: int, budget: int) -> None:
+    verdict = after_failure(category, failures, budget)
+    assert 0 <= verdict.delay <= LONGEST_DELAY
+    if category is Category.API_RATE_LIMIT:
+        assert (verdict.retry, verdict.attempts) == (True, 0)
+        assert verdict.delay > 0
+    else:
+        assert verdict.attempts == 1
+        assert verdict.retry <= (failures <= budget)
+
+
+def refusal(category: Category = Category.API_RATE_LIMIT) -> RetryEvent:
+    return RetryEvent(category, 1, 0.5, "refused")
+
+
+def test_refusals_cost_fetchers_and_calm_brings_them_back() -> None:
+    throttle = Throttle(3)
+    assert throttle.adjust(0.0) == 3
+    throttle.on_retry(refusal(Category.TIMEOUT))
+    assert throttle.adjust(1.0) == 3
+    for _ in range(5):
+        throttle.on_retry(refusal())
+    assert throttle.adjust(2.0) == 2  # a burst counts once
+    throttle.on_retry(refusal())
+    assert throttle.adjust(4.0) == 1
+    throttle.on_retry(refusal())
+    assert throttle.adjust(6.0) == 1  # never none
+    assert throttle.adjust(6.0 + CALM_SECONDS - 0.1) == 1
+    assert throttle.adjust(6.0 + CALM_SECONDS) == 2
+    assert throttle.adjust(6.0 + 2 * CALM_SECONDS) == 3
+    assert throttle.adjust(6.0 + 9 * CALM_SECONDS) == 3
