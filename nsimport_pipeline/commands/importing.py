@@ -27,9 +27,14 @@ from nsimport_pipeline.imports.start import Request, abandon, open_import, write
 from nsimport_pipeline.imports.states import OPEN_IMPORTS
 from nsimport_pipeline.imports.steer import cancel_import, resume_import
 from nsimport_pipeline.netsuite.client import NetSuiteClient
+from nsimport_pipeline.netsuite.retrying import RetryPolicy
 from nsimport_pipeline.record_types.criteria import Catalog
 from nsimport_pipeline.settings import Tenant
 from nsimport_pipeline.warehouse.schema import ensure_table
+
+ASKING = RetryPolicy(attempts=3, max_delay=2.0)
+CONNECT_SECONDS = 5.0
+"""Somebody waits for the plan: an account that cannot be reached is soon said to be so."""
 
 record_types_argument = click.argument("record_types", nargs=-1, required=True)
 no_dependencies_option = click.option(
@@ -56,7 +61,7 @@ def plan(
     record_types: tuple[str, ...], tenant: str, no_dependencies: bool, wave_size: int | None, as_json: bool
 ) -> None:
     """Show what an import of RECORD_TYPES would do: counts, partitions, waves, requests, time. Writes nothing."""
-    asked = _ask(record_types, tenant, no_dependencies)
+    asked = _ask(record_types, tenant, no_dependencies, dry=True)
     with dagster_instance() as instance:
         set_limit(instance, asked.tenant.name, asked.tenant.slots)
         started = time.monotonic()
@@ -132,10 +137,15 @@ def start(asked: Asked, instance: dg.DagsterInstance, wave_size: int | None) -> 
     return job
 
 
-def _ask(record_types: Sequence[str], tenant_name: str, no_dependencies: bool) -> Asked:
+def _ask(record_types: Sequence[str], tenant_name: str, no_dependencies: bool, *, dry: bool = False) -> Asked:
+    """Check a request. ``dry``: without a look at the tenant's database, as opening it may create it."""
     catalog = resources.catalog()
     chosen = chosen_types(catalog, record_types, with_dependencies=not no_dependencies)
-    tenant, engine = open_tenant(tenant_name)
+    if dry:
+        tenant = resources.settings().enabled_tenant(tenant_name)
+        engine = resources.warehouse(tenant)
+    else:
+        tenant, engine = open_tenant(tenant_name)
     for name in record_types:
         if not tenant.options(name).enabled:
             raise RefusedError(
@@ -148,7 +158,8 @@ def _ask(record_types: Sequence[str], tenant_name: str, no_dependencies: bool) -
 def _make_plan(
     asked: Asked, instance: dg.DagsterInstance, wave_size: int | None, on_planned: Callable[[PlannedType], None]
 ) -> Plan:
-    with NetSuiteClient(asked.tenant) as client:
+    answer_seconds = float(asked.tenant.batch_timeout)
+    with NetSuiteClient(asked.tenant, policy=ASKING, timeouts=(CONNECT_SECONDS, answer_seconds)) as client:
         return make_plan(
             asked.catalog,
             asked.chosen,

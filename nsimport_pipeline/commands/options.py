@@ -22,4 +22,4 @@ json_option: Callable[[_F], _F] = click.option("--json", "as_json", is_flag=True
 
 
 def print_json(document: Any) -> None:
-    click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2, default=str).decode())
+    click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS, default=str).decode())

@@ -3,13 +3,17 @@
 Belongs here: what an installation is like. Does not belong here: how it is started (``environment.py``).
 """
 
+import signal
+import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from nsimport_pipeline_tests import mysql_server as private_mysql
-from nsimport_pipeline_tests.acceptance.environment import PROJECT, Environment
+from nsimport_pipeline_tests.acceptance.environment import PROJECT, TENANT, Environment
 
 COMPANY = {"*": 15, "employee": 60, "customer": 2600, "opportunity": 1300, "sales_order": 3200}
 """Every dependency of sales orders, three types with more than one batch."""
@@ -54,10 +58,43 @@ def on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]
         latency=0.05,
         tenant={"wave_size": 2, "record_types": {"sales_order": {"batch_size": 50}}},
         others={
-            "solo": {"warehouse_url": f"sqlite:///{directory}/solo.db", "slots": 1, "retry_attempts": 0},
+            "solo": {
+                "warehouse_url": f"sqlite:///{directory}/solo.db",
+                "slots": 1,
+                "retry_attempts": 0,
+                "wave_size": 300,
+            },
             "dormant": {"warehouse_url": f"sqlite:///{directory}/dormant.db", "enabled": False},
         },
     ) as environment:
         environment.start_daemon()
         environment.start_webserver()
         yield environment
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """An import of the customers whose ``--wait`` was ended with Ctrl-C, and which ended by itself."""
+
+    import_id: str
+    interrupted: subprocess.CompletedProcess[str]
+    asked_again: subprocess.CompletedProcess[str]
+    """``nsimport import customer`` while it went on."""
+    status: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def customers(on_sqlite: Environment) -> Interrupted:
+    """The customers are imported and their partitions pinned; also a story of its own."""
+    arguments = ("import", "customer", "--no-dependencies", "--tenant", TENANT, "--wait")
+    with on_sqlite.start(*arguments) as process:
+        assert process.stdout is not None
+        import_id = process.stdout.readline().strip()
+        line = "-"
+        while line and "running" not in line:
+            line = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=30)
+    interrupted = subprocess.CompletedProcess(arguments, process.returncode, output, errors)
+    asked_again = on_sqlite.nsimport("import", "customer", "--no-dependencies", "--tenant", TENANT)
+    return Interrupted(import_id, interrupted, asked_again, on_sqlite.wait_for_import(import_id))

@@ -6,7 +6,6 @@ Does not belong here: what is expected of them (the tests), or reading NetSuite 
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -117,13 +116,17 @@ class Environment:
         return [str(Path(sys.executable).parent / "nsimport"), *arguments]
 
     def nsimport(
-        self, *arguments: str, timeout: float = 120, variables: Mapping[str, str] | None = None
+        self,
+        *arguments: str,
+        timeout: float = 120,
+        variables: Mapping[str, str] | None = None,
+        directory: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
+        """Run a command to its end, in ``directory`` if it is not the installation's own."""
         with subprocess.Popen(
             self.command(*arguments),
             env={**self.environ, **(variables or {})},
-            cwd=self.directory,
+            cwd=directory or self.directory,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -169,8 +172,11 @@ class Environment:
         """The status of an import once it is over."""
         over = {"completed", "completed_with_failures", "failed", "cancelled"}
 
+        tenant = import_id.partition("-")[0]
+
         def ended() -> bool:
-            return self.query("SELECT state FROM import_jobs WHERE import_id = :id", id=import_id)[0]["state"] in over
+            statement = "SELECT state FROM import_jobs WHERE import_id = :id"
+            return self.query(statement, tenant=tenant, id=import_id)[0]["state"] in over
 
         wait_until(ended, timeout, f"{import_id} to end", every=0.3)
         status: dict[str, Any] = self.json("status", import_id)
@@ -199,6 +205,12 @@ class Environment:
                 return False
 
         wait_until(answers, 60, "the webserver to answer")
+
+    @property
+    def ui(self) -> str:
+        """Address of the webserver."""
+        assert self._webserver is not None, "no webserver was started"
+        return self._webserver
 
     def _spawn(self, command: Sequence[str], name: str) -> subprocess.Popen[bytes]:
         with (self.directory / f"{name}.log").open("ab") as log:
@@ -256,16 +268,11 @@ class Environment:
 
     # The tenant's database
 
-    @contextmanager
-    def database(self) -> Iterator[sa.Connection]:
-        """A connection of our own to the tenant's database."""
-        engine = sa.create_engine(self.warehouse_url, poolclass=sa.NullPool)
+    def query(self, statement: str, *, tenant: str = TENANT, **parameters: Any) -> list[dict[str, Any]]:
+        """Rows of a tenant's database, over a connection of our own."""
+        other = self.others.get(tenant, {})
+        engine = sa.create_engine(other.get("warehouse_url", self.warehouse_url), poolclass=sa.NullPool)
         with engine.connect() as connection:
-            yield connection
-
-    def query(self, statement: str, **parameters: Any) -> list[dict[str, Any]]:
-        """Rows of the tenant's database."""
-        with self.database() as connection:
             return [dict(row) for row in connection.execute(sa.text(statement), parameters).mappings()]
 
     def secrets(self) -> list[str]:
@@ -298,11 +305,6 @@ def wait_until(condition: Callable[[], T | None], seconds: float, what: str, *, 
             return result
         time.sleep(every)
     raise AssertionError(f"waited {seconds:g} s for {what}")
-
-
-def one_clear_line(text: str) -> bool:
-    """Whether an error output is one line and no traceback."""
-    return len(text.strip().splitlines()) == 1 and not re.search(r"Traceback|File \"", text)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from nsimport_pipeline_tests.acceptance.conftest import Interrupted
 from nsimport_pipeline_tests.acceptance.environment import TENANT, Environment, wait_until
 
 LAUNCH = """
@@ -85,17 +86,14 @@ def batches(environment: Environment, run: dg.DagsterRun) -> list[dict[str, Any]
     )
 
 
-@pytest.fixture(scope="module")
-def customers(on_sqlite: Environment) -> Iterator[str]:
-    """An import of the customers: their partitions are pinned, their table is full."""
-    import_id = on_sqlite.start_import("customer", "--no-dependencies")
-    assert on_sqlite.wait_for_import(import_id)["state"] == "completed"
-    yield import_id
+@pytest.fixture(autouse=True)
+def no_faults(on_sqlite: Environment) -> Iterator[None]:
+    yield
     on_sqlite.simulator.set_faults("")
 
 
 @pytest.fixture(scope="module")
-def backfill_id(on_sqlite: Environment, customers: str) -> str:
+def backfill_id(on_sqlite: Environment, customers: Interrupted) -> str:
     """A backfill of two partitions, asked for early: its daemon takes half a minute to notice."""
     params = {
         "assetSelection": [{"path": [TENANT, "customer"]}],
@@ -108,7 +106,7 @@ def backfill_id(on_sqlite: Environment, customers: str) -> str:
 
 
 def test_two_ranges_launched_at_once_follow_each_other_and_mark_exactly_their_partitions(
-    on_sqlite: Environment, customers: str, backfill_id: str
+    on_sqlite: Environment, customers: Interrupted, backfill_id: str
 ) -> None:
     on_sqlite.simulator.reset_stats()
     pinned = {
@@ -136,7 +134,9 @@ def test_two_ranges_launched_at_once_follow_each_other_and_mark_exactly_their_pa
     assert set(statistics["statuses"]) == {"200"}
 
 
-def test_a_partition_that_is_not_planned_is_refused_with_what_to_do(on_sqlite: Environment, customers: str) -> None:
+def test_a_partition_that_is_not_planned_is_refused_with_what_to_do(
+    on_sqlite: Environment, customers: Interrupted
+) -> None:
     with on_sqlite.dagster() as instance:
         instance.add_dynamic_partitions(f"{TENANT}/vendor", ["0"])
 
@@ -148,7 +148,7 @@ def test_a_partition_that_is_not_planned_is_refused_with_what_to_do(on_sqlite: E
         instance.delete_dynamic_partition(f"{TENANT}/vendor", "0")
 
 
-def test_a_failed_run_can_be_run_again(on_sqlite: Environment, customers: str) -> None:
+def test_a_failed_run_can_be_run_again(on_sqlite: Environment, customers: Interrupted) -> None:
     on_sqlite.simulator.set_faults("denied:customer")
     failed = ended(on_sqlite, launch(on_sqlite, "customer", "1000", "1000"))
     on_sqlite.simulator.set_faults("")
@@ -168,8 +168,9 @@ def test_a_failed_run_can_be_run_again(on_sqlite: Environment, customers: str) -
         assert instance.get_materialized_partitions(CUSTOMER) == set(PARTITIONS)
 
 
-def test_terminating_a_run_cancels_its_import_and_gives_its_slots_back(on_sqlite: Environment, customers: str) -> None:
-    on_sqlite.simulator.set_faults("slow=30")
+def test_terminating_a_run_cancels_its_import_and_gives_its_slots_back(
+    on_sqlite: Environment, customers: Interrupted
+) -> None:
     import_id = _import_started_while_slow(on_sqlite)
 
     def working() -> str | None:
@@ -194,19 +195,17 @@ def test_terminating_a_run_cancels_its_import_and_gives_its_slots_back(on_sqlite
             30,
             "the slots of the terminated run to be free",
         )
-    on_sqlite.simulator.set_faults("")
 
 
 def _import_started_while_slow(environment: Environment) -> str:
     """An import whose planning was quick and whose batches will be slow."""
-    environment.simulator.set_faults("")
     import_id = environment.start_import("opportunity", "--no-dependencies")
     environment.simulator.set_faults("slow=30")
     return import_id
 
 
 def test_a_backfill_does_the_same_work_under_the_same_limits(
-    on_sqlite: Environment, customers: str, backfill_id: str
+    on_sqlite: Environment, customers: Interrupted, backfill_id: str
 ) -> None:
     with on_sqlite.dagster() as instance:
         runs = wait_until(
