@@ -1,9 +1,11 @@
-"""Ctrl-C ends the waiting and not the import; the same records are not imported twice at a time."""
+"""Into SQLite: Ctrl-C ends the waiting and not the import; the same records are not imported twice at a time."""
 
 import os
 
+from nsimport_pipeline.record_types.criteria import load_catalog
 from nsimport_pipeline_tests.acceptance.conftest import Interrupted
 from nsimport_pipeline_tests.acceptance.environment import TENANT, Environment
+from nsimport_pipeline_tests.acceptance.reference import differences, expected_rows, stored_value
 
 
 def test_ctrl_c_gives_130_and_says_how_to_look_again_and_how_to_cancel(customers: Interrupted) -> None:
@@ -18,6 +20,15 @@ def test_the_import_goes_on_to_its_end(customers: Interrupted) -> None:
     assert customers.status["state"] == "completed"
     (entry,) = customers.status["record_types"]
     assert (entry["records"]["imported"], entry["in_sync"]) == (3300, True)
+
+
+def test_every_row_and_value_is_that_of_netsuite(on_sqlite: Environment, customers: Interrupted) -> None:
+    record_type = load_catalog()["customer"]
+    found = {
+        row["refid"]: {column: stored_value(record_type, column, value) for column, value in row.items()}
+        for row in on_sqlite.query("SELECT * FROM customers WHERE deleted_at IS NULL")
+    }
+    assert differences(expected_rows(on_sqlite.simulator, record_type), found) == []
 
 
 def test_asking_again_meanwhile_is_refused_with_the_id_of_the_first(customers: Interrupted) -> None:

@@ -136,6 +136,13 @@ def test_waves_never_mix_levels_nor_exceed_their_size_and_keep_the_order_of_leve
         assert wave["dispatched_at"] <= wave["completed_at"]
 
 
+def test_waves_and_slots_show_the_same_by_themselves(on_mysql: Environment, status: Any, import_id: str) -> None:
+    assert on_mysql.json("waves", import_id) == status["waves"]
+    slots = on_mysql.json("slots", "--tenant", TENANT)
+    assert {key: slots[key] for key in status["slots"]} == status["slots"]
+    assert slots["utilisation"] == 0
+
+
 def test_no_batch_of_a_level_starts_before_the_level_below_is_done(on_mysql: Environment, import_id: str) -> None:
     rows = on_mysql.query(
         "SELECT dependency_level AS level, MIN(started_at) AS first, MAX(finished_at) AS last "

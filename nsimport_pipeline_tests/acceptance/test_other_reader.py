@@ -5,11 +5,11 @@ So the simulator's wire format (envelope, offsets, limits, login) is not just ou
 
 import sqlite3
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import dlt
 import pytest
+import requests
 from dlt.sources.rest_api import rest_api_source
 
 from nsimport_pipeline_tests.acceptance.conftest import Interrupted
@@ -29,13 +29,15 @@ def copied(
 ) -> list[dict[str, Any]]:
     """All customers, as dlt read them by offset and stored them in SQLite."""
     directory = tmp_path_factory.mktemp("dlt")
+    session = requests.Session()
+    session.auth = oauth1(on_sqlite.simulator)
     file = directory / "copy.db"
     source = rest_api_source(
         {
             "client": {
                 "base_url": f"{on_sqlite.simulator.base_url}/services/rest/query/v1/",
                 "headers": {"Prefer": "transient"},
-                "auth": oauth1(on_sqlite.simulator),
+                "session": session,
                 "paginator": {
                     "type": "offset",
                     "limit": 1000,
@@ -68,12 +70,7 @@ def copied(
         dataset_name="main",
     )
     pipeline.run(source)
-    return _rows(file)
-
-
-def _rows(file: Path) -> list[dict[str, Any]]:
-    (stored,) = {*file.parent.glob("copy*.db")} if len({*file.parent.glob("copy*.db")}) == 1 else {file}
-    with sqlite3.connect(stored) as connection:
+    with sqlite3.connect(file) as connection:
         connection.row_factory = sqlite3.Row
         return [dict(row) for row in connection.execute("SELECT * FROM customers")]
 

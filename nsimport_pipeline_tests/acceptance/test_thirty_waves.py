@@ -150,7 +150,7 @@ def test_at_most_one_wave_was_active_at_any_time(story: Story) -> None:
 
 def test_waves_were_active_in_their_order_whatever_the_order_of_the_queue(story: Story) -> None:
     queued = [int(record.dagster_run.tags["nsimport/wave"]) for record in story.runs]
-    assert queued[0] == WAVES
+    assert queued.index(WAVES) < queued.index(4), "the last wave was to be queued before an early one"
     started = [
         int(record.dagster_run.tags["nsimport/wave"])
         for record in sorted(story.runs, key=lambda record: record.start_time or 0.0)
