@@ -30,7 +30,7 @@ from nsimport_pipeline.netsuite.client import NetSuiteClient
 from nsimport_pipeline.netsuite.retrying import RetryPolicy
 from nsimport_pipeline.record_types.criteria import Catalog
 from nsimport_pipeline.settings import Tenant
-from nsimport_pipeline.warehouse.schema import ensure_table
+from nsimport_pipeline.warehouse.schema import ensure_table, target_table
 
 ASKING = RetryPolicy(attempts=3, max_delay=2.0)
 CONNECT_SECONDS = 5.0
@@ -123,13 +123,16 @@ def start(asked: Asked, instance: dg.DagsterInstance, wave_size: int | None) -> 
     click.echo(job.import_id)
     try:
         set_limit(instance, tenant.name, tenant.slots)
+        tables = {}
         for name in asked.chosen:
-            ensure_table(engine, resources.record_type(tenant, name))
+            record_type = resources.record_type(tenant, name)
+            ensure_table(engine, record_type)
+            tables[name] = target_table(record_type)
         made = _make_plan(asked, instance, wave_size, _tell_planned)
     except BaseException as error:
         abandon(engine, job, str(error) or "planning was interrupted", now=_now())
         raise
-    job = write_plan(engine, job, made, now=_now())
+    job = write_plan(engine, job, made, tables=tables, now=_now())
     settle(engine, job.import_id, slots=tenant.slots, now=_now)
     console.print(
         f"planned: {made.records:,} records in {made.batches} batches and {len(made.waves)} waves", style="bold"

@@ -42,6 +42,8 @@ def status(import_id: str | None, tenant: str | None, as_json: bool) -> None:
         print_json(documents)
         return
     table = Table("import", "record types", "state", "progress", "started", box=None)
+    table.columns[0].no_wrap = table.columns[4].no_wrap = True
+    table.columns[0].overflow = table.columns[4].overflow = "ignore"
     for job, document in zip(jobs, documents, strict=True):
         if document is not None:
             table.add_row(

@@ -49,6 +49,11 @@ class TypePlan:
     table_count: int | None = None
     in_sync: bool | None = None
 
+    @property
+    def incomplete(self) -> bool:
+        """Whether records are missing. A surplus is none: NetSuite deleted records after they were imported."""
+        return self.in_sync is False and (self.table_count or 0) < (self.source_count or 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Wave:

@@ -4,11 +4,11 @@ Belongs here: the life of an import until its first wave can be dispatched. Does
 of NetSuite (``plan.py``), or anything after (``decide.py``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, Table
 
 from nsimport_pipeline.errors import RefusedError
 from nsimport_pipeline.imports import store
@@ -17,6 +17,7 @@ from nsimport_pipeline.imports.records import ImportJob, Mode, Origin, RunSpec, 
 from nsimport_pipeline.imports.states import ImportState, WaveState
 from nsimport_pipeline.imports.waves import PlannedWave
 from nsimport_pipeline.settings import Tenant
+from nsimport_pipeline.warehouse.deletes import mark_absent_above
 from nsimport_pipeline.warehouse.migrate import serialise
 
 
@@ -73,8 +74,13 @@ def new_job(tenant: Tenant, request: Request, *, now: datetime, suffix: str, ori
     )
 
 
-def write_plan(engine: Engine, job: ImportJob, plan: Plan, *, now: datetime) -> ImportJob:
+def write_plan(
+    engine: Engine, job: ImportJob, plan: Plan, *, tables: Mapping[str, Table] | None = None, now: datetime
+) -> ImportJob:
     """Write record types, waves, batches and partitions in one transaction; the import is then pending.
+
+    ``tables``: the imported tables by record type. Their rows beyond the plan's upper bound are marked deleted: no
+    batch would come across them, and NetSuite no longer has them.
 
     Raises RefusedError, with nothing written, if it was cancelled or given up while it was being planned.
     """
@@ -86,6 +92,17 @@ def write_plan(engine: Engine, job: ImportJob, plan: Plan, *, now: datetime) -> 
             job.import_id,
             [TypePlan(p.record_type, p.level, p.records, p.upper_bound, p.unavailable) for p in plan.types],
         )
+        for planned in plan.types:
+            if planned.unavailable:
+                continue
+            if tables is not None:
+                mark_absent_above(
+                    connection, tables[planned.record_type], planned.upper_bound, deleted_at=now.replace(tzinfo=None)
+                )
+            if not planned.ranges:
+                store.record_check(
+                    connection, job.import_id, planned.record_type, source_count=0, table_count=0, in_sync=True, now=now
+                )
         store.insert_waves(connection, job.import_id, plan.waves)
         store.pin_ranges(connection, job.import_id, {p.record_type: p.ranges for p in plan.types if not p.unavailable})
         store.record_event(

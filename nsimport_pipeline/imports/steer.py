@@ -48,6 +48,7 @@ def resume_import(engine: Engine, job: ImportJob, *, now: datetime) -> int:
         store.reopen_batches(connection, job.import_id, (BatchState.FAILED, BatchState.CANCELLED))
         waiting = [b for b in store.batches(connection, job.import_id) if b.state is BatchState.PENDING]
         number = max((wave.number for wave in store.waves(connection, job.import_id)), default=0) + 1
+        store.forget_checks(connection, job.import_id, {batch.record_type for batch in waiting})
         levels = {batch.record_type: batch.level for batch in waiting}
         ranges = {name: [batch.range for batch in batches if batch.record_type == name] for name in levels}
         store.pin_ranges(connection, job.import_id, ranges)

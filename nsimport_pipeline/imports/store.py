@@ -179,6 +179,16 @@ def type_plans(connection: Connection, import_id: str) -> list[TypePlan]:
     ]
 
 
+def forget_checks(connection: Connection, import_id: str, record_types: Iterable[str]) -> None:
+    """These record types go on: what their final count said does not hold any more."""
+    table = import_record_types
+    connection.execute(
+        update(table)
+        .where(table.c.import_id == import_id, table.c.record_type.in_(list(record_types)))
+        .values(source_count=None, table_count=None, in_sync=None, checked_at=None)
+    )
+
+
 def record_check(
     connection: Connection,
     import_id: str,

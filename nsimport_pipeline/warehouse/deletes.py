@@ -39,6 +39,17 @@ def mark_absent(
     return connection.execute(statement).rowcount
 
 
+def mark_absent_above(connection: Connection, table: Table, high: int | None, *, deleted_at: datetime) -> int:
+    """Mark the rows with ``refid > high`` (all, if None) and return how many. ``deleted_at`` is naive UTC.
+
+    Meant for a moment when ``high`` is known to be NetSuite's highest key.
+    """
+    statement = update(table).where(table.c.deleted_at.is_(None)).values(deleted_at=deleted_at)
+    if high is not None:
+        statement = statement.where(table.c.refid > high)
+    return connection.execute(statement).rowcount
+
+
 def live_rows(connection: Connection, table: Table, high: int | None) -> int:
     """Rows with ``refid <= high`` (all, if None) that are not marked deleted."""
     statement = select(func.count()).select_from(table).where(table.c.deleted_at.is_(None))

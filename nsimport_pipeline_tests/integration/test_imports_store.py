@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from itertools import product
 from threading import Barrier
 from typing import Any
@@ -17,6 +18,7 @@ from sqlalchemy import Engine
 
 from nsimport_pipeline.errors import Category, RefusedError
 from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.plan import Plan, PlannedType
 from nsimport_pipeline.imports.records import Batch, BatchStats, ImportJob, RunSpec
 from nsimport_pipeline.imports.settle import settle
 from nsimport_pipeline.imports.start import Request, open_import, write_plan
@@ -28,6 +30,7 @@ from nsimport_pipeline.imports.states import (
     ImportState,
     WaveState,
 )
+from nsimport_pipeline.record_types.criteria import load_catalog
 from nsimport_pipeline.record_types.transform import RejectedRow
 from nsimport_pipeline.warehouse.control import control, import_jobs, wave_batches, wave_coordination
 from nsimport_pipeline.warehouse.engine import make_engine
@@ -38,6 +41,7 @@ from nsimport_pipeline.warehouse.migrate import (
     ensure_control_tables,
     remove_control_tables,
 )
+from nsimport_pipeline.warehouse.schema import ensure_table, target_table
 from nsimport_pipeline_tests.integration.imports_world import START, plan_of, tenant
 from nsimport_pipeline_tests.mysql_server import fresh_database
 
@@ -361,3 +365,25 @@ def test_times_come_back_as_they_went_in(engine: Engine) -> None:
         found = store.find_job(connection, job.import_id)
     assert found is not None
     assert (found.created_at, found.finished_at, found.failure_reason) == (START, moment, "why")
+
+
+def test_rows_beyond_the_plans_bound_are_marked_deleted_and_an_empty_type_is_in_sync(engine: Engine) -> None:
+    record_type = load_catalog()["currency"]
+    ensure_table(engine, record_type)
+    table = target_table(record_type)
+    with engine.begin() as connection:
+        for refid in (1, 2, 9):
+            connection.execute(table.insert().values(refid=refid, import_id="before", imported_at=datetime(2026, 1, 1)))
+    left: set[int]
+    for suffix, bound, left in (("0001", 2, {1, 2}), ("0002", None, set())):
+        job = opened(engine, "currency", suffix)
+        empty = Plan((PlannedType("currency", 0, 0, bound, (), 1),), ())
+        write_plan(engine, job, empty, tables={"currency": table}, now=START)
+        settle(engine, job.import_id, slots=1, now=lambda: START)
+        with engine.connect() as connection:
+            live = connection.execute(sa.select(table.c.refid).where(table.c.deleted_at.is_(None))).scalars()
+            assert set(live) == left
+            found = store.find_job(connection, job.import_id)
+            assert found is not None
+            assert found.state is ImportState.COMPLETED
+            assert store.type_plans(connection, job.import_id)[0].in_sync is True
