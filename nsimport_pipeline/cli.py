@@ -17,7 +17,7 @@ FAILED, WRONG_USAGE, WITH_FAILURES, REFUSED, INTERRUPTED = 1, 2, 3, 4, 130
 
 _COMMANDS = {
     "up": "services:up",
-    "simulate": "services:simulate",
+    "simulate": "simulating:simulate",
     "demo": "demo:demo",
     "record-types": "catalogue:record_types",
     "graph": "catalogue:graph",
