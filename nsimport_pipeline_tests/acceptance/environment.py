@@ -57,7 +57,7 @@ class Environment:
         self.tenants_file = self.directory / "tenants.yaml"
         self.said: list[str] = []
         """Everything that commands printed."""
-        self._services: list[subprocess.Popen[bytes]] = []
+        self._services: dict[str, subprocess.Popen[bytes]] = {}
         self._stack = ExitStack()
         self._webserver: str | None = None
 
@@ -74,7 +74,7 @@ class Environment:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in reversed(self._services):
+        for process in reversed(self._services.values()):
             _end(process)
         self._stack.close()
 
@@ -187,14 +187,17 @@ class Environment:
     def start_daemon(self) -> None:
         """The daemon, as ``nsimport up`` starts it; returns when it has shown life."""
         with self.dagster() as instance:  # opened first: two processes must not create Dagster's files at once
-            self._services.append(self._spawn(daemon_command(), "daemon"))
+            instance.wipe_daemon_heartbeats()
+            self._spawn(daemon_command(), "daemon")
             wait_until(lambda: daemon_runs(instance, time.time()), 60, "the daemon to show life")
+
+    def stop_daemon(self) -> None:
+        _end(self._services.pop("daemon"))
 
     def start_webserver(self) -> None:
         """The webserver, as ``nsimport up`` starts it; returns when it answers."""
         port = free_port()
         process = self._spawn(webserver_command("127.0.0.1", port), "webserver")
-        self._services.append(process)
         self._webserver = f"http://127.0.0.1:{port}"
 
         def answers() -> bool:
@@ -214,7 +217,7 @@ class Environment:
 
     def _spawn(self, command: Sequence[str], name: str) -> subprocess.Popen[bytes]:
         with (self.directory / f"{name}.log").open("ab") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 command,
                 env=self.environ,
                 cwd=self.directory,
@@ -223,6 +226,8 @@ class Environment:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._services[name] = process
+        return process
 
     def log(self, name: str) -> str:
         return (self.directory / f"{name}.log").read_text(encoding="utf-8", errors="replace")

@@ -200,7 +200,7 @@ def test_terminating_a_run_cancels_its_import_and_gives_its_slots_back(
 def _import_started_while_slow(environment: Environment) -> str:
     """An import whose planning was quick and whose batches will be slow."""
     import_id = environment.start_import("opportunity", "--no-dependencies")
-    environment.simulator.set_faults("slow=30")
+    environment.simulator.set_faults("slow=8")
     return import_id
 
 
