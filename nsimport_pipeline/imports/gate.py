@@ -7,7 +7,7 @@ The rules, per tenant, in the order in which runs were queued:
 
 1. *Level.* A run waits until every run of the same import at a lower level has settled all its batches.
 2. *Wave.* Within a level a run waits until every earlier wave of its import has settled the threshold's share of its
-   batches.
+   batches; and so has what was let in of a later wave, if that came to the queue first.
 3. *Size.* The batches admitted and not settled never exceed one wave plus the tail that the threshold leaves of the
    one before. A run larger than that starts alone. A run that waits only for size lets no later one of its tenant
    overtake it, so none starves.
@@ -114,11 +114,13 @@ def _blocked(run: GateRun, group: list[GateRun]) -> str | None:
         level = min(other.level for other in below)
         left = sum(other.unsettled("wave", "level") for other in below if other.level == level)
         return f"level {level} has {left} batches to finish"
-    earlier: dict[int, list[GateRun]] = defaultdict(list)
+    others: dict[int, list[GateRun]] = defaultdict(list)
     for other in group:
-        if other.level == run.level and other.wave < run.wave:
-            earlier[other.wave].append(other)
-    for wave, members in sorted(earlier.items()):
+        # Of a later wave only what was let in counts: it came to the queue before this one did. What of it is still
+        # shut waits for this wave in turn.
+        if other.level == run.level and (other.wave < run.wave or (other.wave > run.wave and other.phase != "shut")):
+            others[other.wave].append(other)
+    for wave, members in sorted(others.items()):
         total = sum(other.batches for other in members)
         settled = total - sum(other.unsettled("wave") for other in members)
         if settled * 100 < run.threshold * total:

@@ -40,6 +40,32 @@ def test_thirty_waves_at_once_start_one_after_the_other() -> None:
             runs[place + 1] = replace(runs[place + 1], phase="ended", done=100)
 
 
+def test_thirty_waves_that_arrive_last_first_while_the_gate_is_asked_run_one_at_a_time() -> None:
+    waiting = list(range(30, 0, -1))
+    runs = [run(f"w{waiting.pop(0)}", wave=30, batches=10)]
+    assert let_in(*runs) == ["w30"]
+    runs[0] = replace(runs[0], phase="open")
+    while waiting:
+        wave = waiting.pop(0)
+        runs.append(run(f"w{wave}", wave=wave, batches=10))
+        assert let_in(*runs) == [], "a wave is active already"
+
+    for active in (0, *range(29, 0, -1)):
+        runs[active] = replace(runs[active], phase="open")
+        assert let_in(*runs) == []
+        runs[active] = replace(runs[active], phase="ended", done=10)
+        expected = {0: ["w1"], 1: []}.get(active, [f"w{30 - active + 1}"])
+        assert let_in(*runs) == expected
+
+
+def test_an_earlier_wave_waits_only_for_what_was_let_in_of_a_later_one() -> None:
+    ahead = run("ahead", wave=2, phase="open")
+    behind, first = run("behind", wave=2), run("first", wave=1)
+
+    assert let_in(ahead, behind, first) == []
+    assert let_in(replace(ahead, phase="ended", done=10), behind, first) == ["first"]
+
+
 def test_a_level_waits_while_the_last_five_per_cent_of_the_one_below_run() -> None:
     below = run("below", batches=100, phase="open", done=95)
     above = run("above", level=1, wave=2)
