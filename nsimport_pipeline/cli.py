@@ -11,7 +11,7 @@ import click
 from sqlalchemy.exc import SQLAlchemyError
 
 from nsimport_pipeline import __version__
-from nsimport_pipeline.errors import ConfigurationError, NsimportError, RefusedError
+from nsimport_pipeline.errors import AccessDenied, ApiUnavailable, ConfigurationError, NsimportError, RefusedError
 
 FAILED, WRONG_USAGE, WITH_FAILURES, REFUSED, INTERRUPTED = 1, 2, 3, 4, 130
 
@@ -96,6 +96,4 @@ def run(arguments: list[str] | None = None) -> int:
 
 def exit_code(error: NsimportError) -> int:
     """Wrong settings are the user's to mend; so is a NetSuite that lets nobody in or is not there."""
-    from nsimport_pipeline.errors import AccessDenied, ApiUnavailable
-
     return WRONG_USAGE if isinstance(error, ConfigurationError | AccessDenied | ApiUnavailable) else FAILED

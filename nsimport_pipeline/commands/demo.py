@@ -14,7 +14,7 @@ from nsimport_pipeline.defs import resources
 from nsimport_pipeline.imports.plan import chosen_types
 from nsimport_pipeline.record_types.criteria import Catalog
 from nsimport_pipeline.warehouse.deletes import live_rows
-from nsimport_pipeline.warehouse.engine import location
+from nsimport_pipeline.warehouse.engine import location, read_only
 from nsimport_pipeline.warehouse.schema import target_table
 
 WAVE_SIZE = 10
@@ -60,7 +60,7 @@ def _check(engine: Engine, catalog: Catalog, chosen: tuple[str, ...], address: s
     there = SimulatorControl(address).record_types()
     complete = True
     table = Table("table", "NetSuite", "here", "", box=None)
-    with engine.connect() as connection:
+    with read_only(engine).connect() as connection:
         for name in chosen:
             here = live_rows(connection, target_table(catalog[name]), None)
             good = here == there[name]

@@ -30,6 +30,7 @@ from nsimport_pipeline.netsuite.client import NetSuiteClient
 from nsimport_pipeline.netsuite.retrying import RetryPolicy
 from nsimport_pipeline.record_types.criteria import Catalog
 from nsimport_pipeline.settings import Tenant
+from nsimport_pipeline.warehouse.engine import read_only
 from nsimport_pipeline.warehouse.schema import ensure_table, target_table
 
 ASKING = RetryPolicy(attempts=3, max_delay=2.0)
@@ -264,7 +265,7 @@ def reconcile(import_id: str | None, tenant: str | None, as_json: bool) -> None:
         jobs = [job]
     else:
         owner, engine = open_tenant(only_tenant(tenant))
-        with engine.connect() as connection:
+        with read_only(engine).connect() as connection:
             jobs = store.open_jobs(connection)
     with dagster_instance() as instance:
         report = {job.import_id: repair(instance, owner, engine, job.import_id, terminate=False) for job in jobs}

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 from types import FrameType
@@ -10,6 +11,7 @@ import click
 
 from nsimport_pipeline.commands.processes import (
     LOGS,
+    Service,
     Services,
     check_port,
     daemon_command,
@@ -53,7 +55,7 @@ def up(simulator: bool, host: str, port: int) -> None:
             else:
                 services.add("daemon", daemon_command(), home / LOGS)
         services.add("webserver", webserver_command(host, port), home / LOGS)
-        _wait_for_port(webserver_host=host, port=port, services=services)
+        _wait_for_port(services.running[-1], host, port)
         click.echo(f"UI: http://{host}:{port}   logs: {home / LOGS}   tenants: {Settings.load().file}")
         click.echo("Ctrl-C stops everything")
         _stay(services)
@@ -79,17 +81,14 @@ def _stay(services: Services) -> None:
             click.echo(f"{service.name} had ended ({service.last_words()}); started again", err=True)
 
 
-def _wait_for_port(*, webserver_host: str, port: int, services: Services) -> None:
-    import socket
-
-    webserver = services.running[-1]
+def _wait_for_port(webserver: Service, host: str, port: int) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if not webserver.alive:
             raise NsimportError(f"the webserver did not start: {webserver.last_words()} (log: {webserver.log})")
         with socket.socket() as probe:
             probe.settimeout(1.0)
-            if probe.connect_ex((webserver_host, port)) == 0:
+            if probe.connect_ex((host, port)) == 0:
                 return
         time.sleep(0.2)
     raise NsimportError(f"the webserver does not answer on port {port}; its log: {webserver.log}")

@@ -16,11 +16,9 @@ from nsimport_pipeline.defs import resources
 from nsimport_pipeline.errors import ConfigurationError
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.records import ImportJob, tenant_of
-from nsimport_pipeline.settings import Environment, Settings, Tenant
-from nsimport_pipeline.warehouse.engine import check_reachable
+from nsimport_pipeline.settings import Environment, Tenant
+from nsimport_pipeline.warehouse.engine import check_reachable, read_only
 from nsimport_pipeline.warehouse.migrate import current_revision, ensure_control_tables
-
-PROJECT_FILES = ("dagster.yaml", "workspace.yaml")
 
 
 def project_file(name: str) -> Path:
@@ -72,13 +70,9 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def settings() -> Settings:
-    return resources.settings()
-
-
 def open_tenant(name: str) -> tuple[Tenant, Engine]:
     """An enabled tenant and its database, ready for use. Raises ConfigurationError, RefusedError."""
-    tenant = settings().enabled_tenant(name)
+    tenant = resources.settings().enabled_tenant(name)
     engine = resources.warehouse(tenant)
     check_reachable(engine)
     ensure_control_tables(engine)
@@ -87,7 +81,7 @@ def open_tenant(name: str) -> tuple[Tenant, Engine]:
 
 def read_tenant(name: str) -> tuple[Tenant, Engine]:
     """A tenant and its database for reading; it may be switched off. Creates nothing but what reading needs."""
-    tenant = settings().tenant(name)
+    tenant = resources.settings().tenant(name)
     engine = resources.warehouse(tenant)
     check_reachable(engine)
     if current_revision(engine) is None:
@@ -98,10 +92,11 @@ def read_tenant(name: str) -> tuple[Tenant, Engine]:
 def find_import(import_id: str) -> tuple[Tenant, Engine, ImportJob]:
     """An import by its id, which begins with its tenant. Raises ConfigurationError if there is none."""
     name = tenant_of(import_id)
-    if name not in settings().tenant_names:
-        raise ConfigurationError(f"no import {import_id!r}: its tenant {name!r} is not in {settings().file}")
+    settings = resources.settings()
+    if name not in settings.tenant_names:
+        raise ConfigurationError(f"no import {import_id!r}: its tenant {name!r} is not in {settings.file}")
     tenant, engine = read_tenant(name)
-    with engine.connect() as connection:
+    with read_only(engine).connect() as connection:
         job = store.find_job(connection, import_id)
     if job is None:
         raise ConfigurationError(f"no import {import_id!r}: `nsimport status --tenant {name}` lists the latest")
@@ -112,7 +107,7 @@ def only_tenant(name: str | None) -> str:
     """The tenant named, or the only one there is. Raises ConfigurationError if it is not clear."""
     if name is not None:
         return name
-    known = settings().tenant_names
+    known = resources.settings().tenant_names
     if len(known) == 1:
         return known[0]
     raise ConfigurationError(f"--tenant is needed: one of {', '.join(known) or '(none in the tenants file)'}")

@@ -2,20 +2,23 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 from rich.table import Table
+from sqlalchemy import Engine
 from sqlalchemy.engine import RowMapping
 
 from nsimport_pipeline.commands.options import console, json_option, print_json, tenant_option, tenant_required
 from nsimport_pipeline.commands.session import dagster_instance, find_import, only_tenant, read_tenant
-from nsimport_pipeline.commands.waiting import follow, print_summary
+from nsimport_pipeline.commands.waiting import current_status, follow, print_summary
 from nsimport_pipeline.defs.slots import free_slots_of_the_dead, slot_use
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.progress import Status
 from nsimport_pipeline.imports.progress import status as status_of
+from nsimport_pipeline.warehouse.engine import read_only
 
 LATEST = 20
 
@@ -35,7 +38,7 @@ def status(import_id: str | None, tenant: str | None, as_json: bool) -> None:
             click.echo(_slots_line(found["slots"]))
         return
     owner, engine = read_tenant(only_tenant(tenant))
-    with engine.connect() as connection:
+    with read_only(engine).connect() as connection:
         jobs = store.latest_jobs(connection, LATEST)
         documents = [status_of(connection, job.import_id, datetime.now(UTC)) for job in jobs]
     if as_json:
@@ -93,14 +96,11 @@ def slots(tenant: str, reset: bool, as_json: bool) -> None:
     owner, _ = read_tenant(tenant)
     with dagster_instance() as instance:
         freed = free_slots_of_the_dead(instance, owner.name, time.time()) if reset else 0
-        use = slot_use(instance, owner.name)
-    limit = use.limit or owner.slots
+        use = slot_use(instance, owner)
     document: dict[str, Any] = {
         "tenant": owner.name,
-        "limit": limit,
-        "in_use": use.in_use,
-        "waiting": use.waiting,
-        "utilisation": round(use.in_use / limit, 3),
+        **asdict(use),
+        "utilisation": round(use.in_use / use.limit, 3),
         "freed": freed,
     }
     if as_json:
@@ -117,7 +117,7 @@ def slots(tenant: str, reset: bool, as_json: bool) -> None:
 @json_option
 def errors(import_id: str | None, tenant: str | None, as_json: bool) -> None:
     """Group failures by category, record type and column, with a sample."""
-    with _engine(import_id, tenant).connect() as connection:
+    with read_only(_engine(import_id, tenant)).connect() as connection:
         groups = store.error_groups(connection, import_id, LATEST * 5)
     if as_json:
         print_json([dict(group) for group in groups])
@@ -131,7 +131,7 @@ def errors(import_id: str | None, tenant: str | None, as_json: bool) -> None:
 @json_option
 def rejects(import_id: str | None, tenant: str | None, as_json: bool) -> None:
     """Group rejected rows by record type, column and reason, with a sample id. The rows are in rejected_records."""
-    with _engine(import_id, tenant).connect() as connection:
+    with read_only(_engine(import_id, tenant)).connect() as connection:
         groups = store.rejected_groups(connection, import_id, LATEST * 5)
     if as_json:
         print_json([dict(group) for group in groups])
@@ -140,7 +140,7 @@ def rejects(import_id: str | None, tenant: str | None, as_json: bool) -> None:
         _print_groups(groups, columns, "no rejected rows")
 
 
-def _engine(import_id: str | None, tenant: str | None) -> Any:
+def _engine(import_id: str | None, tenant: str | None) -> Engine:
     return find_import(import_id)[1] if import_id is not None else read_tenant(only_tenant(tenant))[1]
 
 
@@ -157,12 +157,7 @@ def _print_groups(groups: Sequence[RowMapping], columns: Sequence[str], otherwis
 def _status(import_id: str) -> Status:
     tenant, engine, _ = find_import(import_id)
     with dagster_instance() as instance:
-        use = slot_use(instance, tenant.name)
-    slots = {"limit": use.limit or tenant.slots, "in_use": use.in_use, "waiting": use.waiting}
-    with engine.connect() as connection:
-        document = status_of(connection, import_id, datetime.now(UTC), slots=slots)
-    assert document is not None  # noqa: S101 - found above
-    return document
+        return current_status(instance, engine, tenant, import_id)
 
 
 def _slots_line(slots: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ Belongs here: the loop, the picture, the summary. Does not belong here: counting
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +26,7 @@ from nsimport_pipeline.errors import NsimportError
 from nsimport_pipeline.imports.progress import Status, status
 from nsimport_pipeline.imports.states import OPEN_IMPORTS
 from nsimport_pipeline.settings import Tenant
+from nsimport_pipeline.warehouse.engine import read_only
 
 REFRESH_SECONDS = 0.5
 LINE_SECONDS = 5.0
@@ -86,17 +88,22 @@ def _documents(
     instance: dg.DagsterInstance, engine: Engine, tenant: Tenant, import_id: str, meanwhile: Callable[[], None]
 ) -> Iterator[dict[str, Any]]:
     while True:
-        use = slot_use(instance, tenant.name)
-        slots = {"limit": use.limit, "in_use": use.in_use, "waiting": use.waiting}
-        with engine.connect() as connection:
-            document = status(connection, import_id, datetime.now(UTC), slots=slots)
-        if document is None:
-            raise NsimportError(f"import {import_id} is gone from the database")
+        document = current_status(instance, engine, tenant, import_id)
         yield document
         if document["state"] not in _OPEN:
             return
         meanwhile()
         time.sleep(REFRESH_SECONDS)
+
+
+def current_status(instance: dg.DagsterInstance, engine: Engine, tenant: Tenant, import_id: str) -> Status:
+    """The status document of an import, with the tenant's slots. Raises NsimportError if the import is gone."""
+    use = slot_use(instance, tenant)
+    with read_only(engine).connect() as connection:
+        document = status(connection, import_id, datetime.now(UTC), slots=asdict(use))
+    if document is None:
+        raise NsimportError(f"import {import_id} is gone from the database")
+    return document
 
 
 class _Daemon:

@@ -5,9 +5,11 @@ Does not belong here: settings or states.
 """
 
 from collections.abc import Mapping
+from typing import cast, get_args
 
 import dagster as dg
 
+from nsimport_pipeline.imports.records import Hold
 from nsimport_pipeline.settings import TENANT_NAME
 
 TENANT = "nsimport/tenant"
@@ -46,6 +48,12 @@ def partition_set(tenant: str, record_type: str) -> str:
 def tenant_and_type(key: dg.AssetKey) -> tuple[str, str] | None:
     """The tenant and record type of one of our asset keys, None for a key of another shape."""
     return (key.path[0], key.path[1]) if len(key.path) == 2 and TENANT_NAME.match(key.path[0]) else None
+
+
+def hold(tags: Mapping[str, str]) -> Hold:
+    """What a run holds back once it has ended; the most where the tag says nothing one knows."""
+    value = tags.get(HOLD, "wave")
+    return cast(Hold, value) if value in get_args(Hold) else "wave"
 
 
 def number(tags: Mapping[str, str], tag: str, otherwise: int = 0) -> int:

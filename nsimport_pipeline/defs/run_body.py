@@ -35,6 +35,7 @@ from nsimport_pipeline.netsuite.suiteql import selected
 from nsimport_pipeline.record_types.criteria import RecordType
 from nsimport_pipeline.record_types.graph import levels
 from nsimport_pipeline.settings import Tenant
+from nsimport_pipeline.warehouse.engine import read_only
 from nsimport_pipeline.warehouse.errors import classify
 from nsimport_pipeline.warehouse.migrate import ensure_control_tables
 from nsimport_pipeline.warehouse.schema import ensure_table, target_table
@@ -94,7 +95,7 @@ class _Run:
         if job is None:
             self.context.log.warning(f"import {self.context.run_tags[names.IMPORT]} is over: nothing is done")
             return
-        with self.engine.connect() as connection:
+        with read_only(self.engine).connect() as connection:
             batches = store.batches_of(connection, job.import_id, self.record_type.name, self.context.partition_keys)
             below = store.unfinished_below(connection, job.import_id, batches[0].level) if batches else 0
             done_before = [(b, store.batch_stats(connection, b)) for b in batches if b.state is BatchState.COMPLETED]
@@ -150,16 +151,16 @@ class _Run:
         None if its import is over: it was cancelled while the run was on its way.
         """
         import_id = self.context.run_tags.get(names.IMPORT)
-        with self.engine.connect() as connection:
+        with read_only(self.engine).connect() as connection:
             job = store.find_job(connection, import_id) if import_id else None
         if job is not None and job.state in ACTIVE_IMPORTS:
             return job
         if job is not None and self.context.run.parent_run_id is None:
             return None
         now = _now()
-        suffix = self.context.run_id[:8]
+        import_id = new_import_id(self.tenant.name, now, self.context.run_id[:8])
         # Tagged first: an import without a run would look left behind.
-        own = {names.IMPORT: new_import_id(self.tenant.name, now, suffix), names.WAVE: "1", names.RUN: "1"}
+        own = {names.IMPORT: import_id, names.WAVE: "1", names.RUN: "1"}
         self.context.instance.add_run_tags(self.context.run_id, own)
         return manual_import(
             self.engine,
@@ -167,8 +168,8 @@ class _Run:
             self.record_type.name,
             levels(resources.catalog())[self.record_type.name],
             self.context.partition_keys,
+            import_id=import_id,
             now=now,
-            suffix=suffix,
         )
 
     def _workshop(self, job: ImportJob, client: NetSuiteClient, retries: RetryLog) -> Workshop:
@@ -220,7 +221,7 @@ class _Run:
 
     def _final_count(self, job: ImportJob, shop: Workshop) -> dg.AssetCheckResult | None:
         """The check of the whole record type, if this run settled its last batch."""
-        with self.engine.connect() as connection:
+        with read_only(self.engine).connect() as connection:
             left = store.unfinished_batches(connection, job.import_id, self.record_type.name)
             still = store.find_job(connection, job.import_id)
         if self.source_count is None or left or still is None or still.state not in ACTIVE_IMPORTS:
@@ -246,7 +247,7 @@ class _Run:
         """Ask NetSuite for the record type's count while this run's last batches, the type's last, are under way."""
         if job.origin == "manual":
             return
-        with self.engine.connect() as connection:
+        with read_only(self.engine).connect() as connection:
             if store.unfinished_batches(
                 connection, job.import_id, self.record_type.name, besides=self.context.partition_keys
             ):
@@ -257,7 +258,7 @@ class _Run:
             self.context.log.warning(f"the final count could not be taken: {error}")
 
     def _plan(self, job: ImportJob) -> TypePlan:
-        with self.engine.connect() as connection:
+        with read_only(self.engine).connect() as connection:
             plans = store.type_plans(connection, job.import_id)
         return next(plan for plan in plans if plan.record_type == self.record_type.name)
 

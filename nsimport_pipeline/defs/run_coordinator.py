@@ -16,14 +16,13 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import dagster as dg
 
 from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.errors import ConfigurationError
 from nsimport_pipeline.imports.gate import GateRun, admit
-from nsimport_pipeline.imports.records import Hold
 from nsimport_pipeline.record_types.graph import levels
 
 GATE_POOL = "nsimport_gate"
@@ -155,7 +154,6 @@ def gate_run(run: dg.DagsterRun) -> GateRun:
         phase = "shut"
     else:
         phase = "open"
-    hold = tags.get(names.HOLD, "wave")
     return GateRun(
         run_id=run.run_id,
         tenant=tags.get(names.TENANT, ""),
@@ -165,7 +163,7 @@ def gate_run(run: dg.DagsterRun) -> GateRun:
         batches=names.number(tags, names.BATCHES, 1),
         done=names.number(tags, names.DONE),
         phase=phase,
-        hold=cast(Hold, hold if hold in ("wave", "level", "none") else "wave"),
+        hold=names.hold(tags),
         threshold=_percent(tags.get(names.THRESHOLD)),
         wave_size=max(1, names.number(tags, names.WAVE_SIZE, 300)),
     )

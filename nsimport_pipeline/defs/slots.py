@@ -16,7 +16,7 @@ from nsimport_pipeline.defs.names import GATE, OPEN, TENANT
 from nsimport_pipeline.errors import RateLimited
 from nsimport_pipeline.netsuite.client import KeyCount, NetSuiteClient, Page
 from nsimport_pipeline.record_types.criteria import RecordType
-from nsimport_pipeline.settings import pool_name
+from nsimport_pipeline.settings import Tenant, pool_name
 
 _T = TypeVar("_T")
 
@@ -44,9 +44,11 @@ class SlotUse:
     """Steps that wait for a slot, and runs let in that have not begun."""
 
 
-def slot_use(instance: dg.DagsterInstance, tenant: str) -> SlotUse:
-    info = instance.event_log_storage.get_concurrency_info(pool_name(tenant))
-    return SlotUse(info.slot_count, info.active_slot_count, info.pending_step_count + runs_waiting(instance, tenant))
+def slot_use(instance: dg.DagsterInstance, tenant: Tenant) -> SlotUse:
+    """A tenant's slots now; the limit is that of its settings as long as the pool has none."""
+    info = instance.event_log_storage.get_concurrency_info(tenant.pool)
+    waiting = info.pending_step_count + runs_waiting(instance, tenant.name)
+    return SlotUse(info.slot_count or tenant.slots, info.active_slot_count, waiting)
 
 
 def runs_waiting(instance: dg.DagsterInstance, tenant: str) -> int:

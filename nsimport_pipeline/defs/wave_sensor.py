@@ -4,7 +4,6 @@ Belongs here: the Dagster shell around ``imports/settle.py``: reading runs, subm
 Does not belong here: what is to be done (``imports/decide.py``). A tick reads databases only, never NetSuite.
 """
 
-import logging
 import time
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
@@ -22,14 +21,13 @@ from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.records import Hold, ImportJob, RunSpec, RunView
 from nsimport_pipeline.imports.settle import Outcome, settle
 from nsimport_pipeline.settings import Tenant
+from nsimport_pipeline.warehouse.engine import read_only
 from nsimport_pipeline.warehouse.errors import classify
 from nsimport_pipeline.warehouse.migrate import ensure_control_tables
 
 # The daemon looks at sensors every five seconds; a longer interval here would skip every second look.
 TICK_SECONDS = 1
 ASSET_JOB = "__ASSET_JOB"
-
-logger = logging.getLogger("nsimport.waves")
 
 
 def wave_sensor(tenant: str) -> dg.SensorDefinition:
@@ -67,22 +65,15 @@ def tick(instance: dg.DagsterInstance, tenant_name: str) -> tuple[list[dg.RunReq
     engine = resources.warehouse(tenant)
     ensure_control_tables(engine)
     set_limit(instance, tenant.name, tenant.slots)
-    with engine.connect() as connection:
+    with read_only(engine).connect() as connection:
         jobs = store.open_jobs(connection)
     requests: list[dg.RunRequest] = []
     messages: list[str] = []
     for job in jobs:
-        outcome = settle(
-            engine,
-            job.import_id,
-            slots=tenant.slots,
-            now=lambda: datetime.now(UTC),
-            runs=partial(run_views, instance, job.import_id),
-        )
+        outcome = _settle(instance, tenant, engine, job.import_id)
         if outcome.submit:
             register_partitions(instance, engine, tenant, {spec.record_type for spec in outcome.submit})
         requests += [run_request(job, spec) for spec in outcome.submit]
-        _tell_dagster(instance, outcome)
         messages.append(f"{job.import_id}: {outcome.reason or outcome.finished}")
     if jobs:
         free_slots_of_the_dead(instance, tenant.name, time.time())
@@ -97,14 +88,7 @@ def repair(
 
     Runs that are missing are left to the sensor, which starts each once. ``terminate``: its live runs are ended too.
     """
-    outcome = settle(
-        engine,
-        import_id,
-        slots=tenant.slots,
-        now=lambda: datetime.now(UTC),
-        runs=partial(run_views, instance, import_id),
-    )
-    _tell_dagster(instance, outcome)
+    outcome = _settle(instance, tenant, engine, import_id)
     lines = [f"{len(outcome.cancel)} runs taken out of the queue"] if outcome.cancel else []
     if terminate:
         alive = instance.get_runs(dg.RunsFilter(tags={names.IMPORT: import_id}, statuses=ALIVE))
@@ -120,6 +104,19 @@ def repair(
     return lines
 
 
+def _settle(instance: dg.DagsterInstance, tenant: Tenant, engine: Engine, import_id: str) -> Outcome:
+    """Settle one import with what Dagster knows of it, and tell Dagster all of the outcome but the runs to start."""
+    outcome = settle(
+        engine,
+        import_id,
+        slots=tenant.slots,
+        now=lambda: datetime.now(UTC),
+        runs=partial(run_views, instance, import_id),
+    )
+    _tell_dagster(instance, outcome)
+    return outcome
+
+
 def run_views(instance: dg.DagsterInstance, import_id: str) -> list[RunView]:
     """The Dagster runs of an import."""
     return [
@@ -133,13 +130,12 @@ def _view(run: dg.DagsterRun) -> RunView:
         dg.DagsterRunStatus.FAILURE: "failed",
         dg.DagsterRunStatus.CANCELED: "cancelled",
     }
-    hold = run.tags.get(names.HOLD, "wave")
     return RunView(
         run_id=run.run_id,
         wave=names.number(run.tags, names.WAVE),
         number=names.number(run.tags, names.RUN),
         outcome=outcomes.get(run.status, "alive"),  # type: ignore[arg-type]
-        hold=hold if hold in ("wave", "level", "none") else "wave",  # type: ignore[arg-type]
+        hold=names.hold(run.tags),
     )
 
 
@@ -174,7 +170,7 @@ def register_partitions(
     """Make Dagster's partitions those that are pinned, in their order."""
     for record_type in record_types:
         name = names.partition_set(tenant.name, record_type)
-        with engine.connect() as connection:
+        with read_only(engine).connect() as connection:
             pinned = [key_range.partition_key for key_range in store.pinned_ranges(connection, record_type)]
         known = list(instance.get_dynamic_partitions(name))
         if known == pinned:

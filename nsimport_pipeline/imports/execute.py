@@ -29,6 +29,7 @@ PAGES_AHEAD = 1
 BALANCE_SECONDS = 0.5
 """How often the number of fetchers is looked at again."""
 DISMISS_SECONDS = 2.0
+"""How long threads that are told to stop are waited for."""
 CALM_SECONDS = 10.0
 """How long NetSuite must not have refused a request before one more fetcher is tried."""
 
@@ -37,7 +38,7 @@ CALM_SECONDS = 10.0
 class Throttle:
     """How many fetchers a run may have: fewer after each refusal by NetSuite, one more after each calm spell.
 
-    A listener of the NetSuite client; ``clock`` gives seconds.
+    A listener of the NetSuite client. Times are seconds of any clock that only goes forward.
     """
 
     most: int

@@ -88,7 +88,7 @@ def _admit_tenant(runs: list[GateRun], let_in: list[str], held: list[Held]) -> N
     groups: dict[str, list[GateRun]] = defaultdict(list)
     for run in runs:
         groups[run.group].append(run)
-    in_order = {name: _first_seen(runs, name) for name in groups}
+    in_order = {name: place for place, name in enumerate(groups)}
     taken = sum(run.admitted for run in runs)
     full: str | None = None
     # Imports in the order in which their first run was queued; within one, levels and waves in their own order.
@@ -102,10 +102,6 @@ def _admit_tenant(runs: list[GateRun], let_in: list[str], held: list[Held]) -> N
             let_in.append(run.run_id)
         else:
             held.append(Held(run.run_id, reason))
-
-
-def _first_seen(runs: list[GateRun], group: str) -> int:
-    return next(i for i, run in enumerate(runs) if run.group == group)
 
 
 def _blocked(run: GateRun, group: list[GateRun]) -> str | None:

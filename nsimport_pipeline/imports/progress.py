@@ -12,9 +12,8 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import RowMapping
 
 from nsimport_pipeline.imports import store
-from nsimport_pipeline.imports.decide import explain
+from nsimport_pipeline.imports.decide import Snapshot, explain
 from nsimport_pipeline.imports.records import ImportJob, TypePlan, Wave
-from nsimport_pipeline.imports.settle import read_snapshot
 from nsimport_pipeline.imports.states import OPEN_IMPORTS, TERMINAL_BATCHES, BatchState, ImportState
 
 RECENT = timedelta(seconds=30)
@@ -28,10 +27,10 @@ def status(
     connection: Connection, import_id: str, now: datetime, *, slots: Mapping[str, int] | None = None
 ) -> Status | None:
     """The status document of an import; None if there is none with that id. ``slots``: limit, in_use, waiting."""
-    snapshot = read_snapshot(connection, import_id, None, slots=1)
-    if snapshot is None:
+    job = store.find_job(connection, import_id)
+    if job is None:
         return None
-    job = snapshot.job
+    types, waves = store.type_plans(connection, import_id), store.waves(connection, import_id)
     counts = store.batch_counts(connection, import_id)
     recent = store.recent_throughput(connection, import_id, now - RECENT)
     rate = _rate(job, counts, recent, now)
@@ -43,14 +42,14 @@ def status(
         "tenant": job.tenant,
         "mode": job.mode,
         "state": job.state.value,
-        "reason": explain(snapshot, now) if is_open else _ending(job),
+        "reason": _reason(connection, job, types, waves, now) if is_open else _ending(job),
         "created_at": _iso(job.created_at),
         "finished_at": _iso(job.finished_at),
         "progress": _progress(job, expected, settled),
         "records_per_second": round(rate, 1),
         "eta_seconds": round((expected - settled) / rate) if is_open and rate > 0 else (None if is_open else 0),
-        "record_types": [_type_status(plan, counts, job) for plan in snapshot.types],
-        "waves": [_wave_status(wave, counts) for wave in snapshot.waves],
+        "record_types": [_type_status(plan, counts, job) for plan in types],
+        "waves": [_wave_status(wave, counts) for wave in waves],
         "slots": dict(slots or {"limit": 0, "in_use": 0, "waiting": 0}),
         "failures": {category.value: n for category, n in store.error_counts(connection, import_id).items()},
     }
@@ -71,6 +70,14 @@ def _rate(job: ImportJob, counts: Iterable[RowMapping], recent: int, now: dateti
         return recent / window
     seconds = ((job.finished_at or now) - job.started_at).total_seconds()
     return sum(int(row["imported"]) for row in counts) / seconds if seconds > 0 else 0.0
+
+
+def _reason(
+    connection: Connection, job: ImportJob, types: Sequence[TypePlan], waves: Sequence[Wave], now: datetime
+) -> str:
+    """Why an open import is where it is; takes every batch to tell."""
+    batches = store.batches(connection, job.import_id)
+    return explain(Snapshot(job, tuple(types), tuple(waves), tuple(batches), None, slots=1), now)
 
 
 def _ending(job: ImportJob) -> str:

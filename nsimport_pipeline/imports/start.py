@@ -39,7 +39,7 @@ def open_import(engine: Engine, tenant: Tenant, request: Request, *, now: dateti
 
     Raises RefusedError with the other's id if one of its record types is already being imported.
     """
-    job = new_job(tenant, request, now=now, suffix=suffix, origin="import")
+    job = new_job(tenant, request, new_import_id(tenant.name, now, suffix), now=now, origin="import")
     with engine.begin() as connection:
         serialise(connection)
         taken = store.open_import_of(connection, request.chosen)
@@ -58,9 +58,9 @@ def open_import(engine: Engine, tenant: Tenant, request: Request, *, now: dateti
     return job
 
 
-def new_job(tenant: Tenant, request: Request, *, now: datetime, suffix: str, origin: Origin) -> ImportJob:
+def new_job(tenant: Tenant, request: Request, import_id: str, *, now: datetime, origin: Origin) -> ImportJob:
     return ImportJob(
-        import_id=new_import_id(tenant.name, now, suffix),
+        import_id=import_id,
         tenant=tenant.name,
         mode=request.mode,
         origin=origin,
@@ -129,8 +129,8 @@ def manual_import(
     level: int,
     partition_keys: Sequence[str],
     *,
+    import_id: str,
     now: datetime,
-    suffix: str,
 ) -> ImportJob:
     """Write down the import that a run started by hand carries out: these partitions, one wave, its run number 1.
 
@@ -138,7 +138,7 @@ def manual_import(
     """
     request = Request((record_type,), (record_type,))
     job = replace(
-        new_job(tenant, request, now=now, suffix=suffix, origin="manual"), state=ImportState.RUNNING, started_at=now
+        new_job(tenant, request, import_id, now=now, origin="manual"), state=ImportState.RUNNING, started_at=now
     )
     with engine.begin() as connection:
         existing = store.find_job(connection, job.import_id)

@@ -719,11 +719,8 @@ def error_groups(connection: Connection, import_id: str | None, limit: int) -> l
         )
         .group_by(*keys)
         .order_by(func.sum(table.c.occurrences).desc())
-        .limit(limit)
     )
-    if import_id is not None:
-        statement = statement.where(table.c.import_id == import_id)
-    return list(connection.execute(statement).mappings())
+    return _most(connection, statement, table, import_id, limit)
 
 
 def rejected_groups(connection: Connection, import_id: str | None, limit: int) -> list[RowMapping]:
@@ -734,11 +731,17 @@ def rejected_groups(connection: Connection, import_id: str | None, limit: int) -
         select(*keys, func.count().label("count"), func.min(table.c.refid).label("sample_refid"))
         .group_by(*keys)
         .order_by(func.count().desc())
-        .limit(limit)
     )
+    return _most(connection, statement, table, import_id, limit)
+
+
+def _most(
+    connection: Connection, groups: sa.Select[Any], table: sa.Table, import_id: str | None, limit: int
+) -> list[RowMapping]:
+    """The first ``limit`` of these groups, of one import if given."""
     if import_id is not None:
-        statement = statement.where(table.c.import_id == import_id)
-    return list(connection.execute(statement).mappings())
+        groups = groups.where(table.c.import_id == import_id)
+    return list(connection.execute(groups.limit(limit)).mappings())
 
 
 def unfinished_batches(connection: Connection, import_id: str, record_type: str, besides: Sequence[str] = ()) -> int:

@@ -538,16 +538,18 @@ def test_one_failure_stops_everything_where_that_is_asked_for(engine: Engine) ->
 def test_partitions_launched_by_hand_can_be_worked_on_at_once(engine: Engine) -> None:
     World(engine, [("a", 2, 3)]).plan().calm()
     later = START + timedelta(days=1)
-    job = manual_import(engine, tenant(), "a", 2, ["1000", "2000"], now=later, suffix="abcd1234")
+    job = manual_import(engine, tenant(), "a", 2, ["1000", "2000"], import_id="t-by-hand", now=later)
 
     with engine.begin() as connection:
         first, second = store.batches(connection, job.import_id)
         assert (first.wave, first.run_number, first.level) == (1, 1, 2)
         assert store.claim_batch(connection, first, "run", later)
         assert store.claim_batch(connection, second, "run", later)
-    assert manual_import(engine, tenant(), "a", 2, ["1000", "2000"], now=later, suffix="abcd1234").state is job.state
+    assert (
+        manual_import(engine, tenant(), "a", 2, ["1000", "2000"], import_id="t-by-hand", now=later).state is job.state
+    )
     with pytest.raises(RefusedError, match="partition 9000 of a is not planned"):
-        manual_import(engine, tenant(), "a", 2, ["0", "9000"], now=later, suffix="other")
+        manual_import(engine, tenant(), "a", 2, ["0", "9000"], import_id="t-other", now=later)
 
 
 def test_a_batch_whose_process_died_is_tried_again_after_a_delay_only(engine: Engine) -> None:
