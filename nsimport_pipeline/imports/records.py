@@ -1,7 +1,7 @@
 """The plain values the import works with: an import, its record types, waves, batches, and what a batch did.
 
 Belongs here: frozen dataclasses and what can be read off them alone. Does not belong here: reading or writing them
-(``store.py``). Times are aware UTC datetimes, durations seconds, keys NetSuite internal ids.
+(``store/``). Times are aware UTC datetimes, durations seconds, keys NetSuite internal ids.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """The states of imports, waves and batches, and the legal steps between them.
 
 Belongs here: names of states and one table of legal transitions for each kind. Does not belong here: who takes a
-step when (``decide.py``, ``execute.py``) and how it is stored (``store.py``, which refuses any step not listed here).
+step when (``decide.py``, ``execute.py``) and how it is stored (``store/``, which refuses any step not listed here).
 """
 
 from collections.abc import Mapping

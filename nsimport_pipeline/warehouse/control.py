@@ -1,6 +1,6 @@
 """The control tables: what each import plans, did and still has to do, beside the imported tables.
 
-Belongs here: the tables' shape. Does not belong here: statements over them (``imports/store.py``) and their
+Belongs here: the tables' shape. Does not belong here: statements over them (``imports/store/``) and their
 migrations (``migrations/``, which must end at exactly this shape; a test compares the two).
 Times are UTC. Counters of waves are not stored: they are counted from ``wave_batches``, so they cannot drift.
 """

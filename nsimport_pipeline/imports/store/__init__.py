@@ -1,0 +1,97 @@
+"""Every SQL statement over the control tables.
+
+Belongs here: reading and writing the control tables, transitions as compare-and-set, rows to plain values; one module
+for each matter, all of them used through this package. Does not belong here: deciding anything, or the imported tables
+(``warehouse/``).
+
+Functions take an open connection, so the caller chooses the transaction: a batch's rows and its state are committed
+together. A transition returns how many rows took it; a row that is not in a state it may leave stays as it is.
+"""
+
+from nsimport_pipeline.imports.store.batch_steps import (
+    batch_stats,
+    batches,
+    batches_of,
+    cancel_batches,
+    claim_batch,
+    complete_batch,
+    fail_batch,
+    release_batch,
+    reopen_batches,
+    stats_if_completed_by,
+    unfinished_batches,
+    unfinished_below,
+)
+from nsimport_pipeline.imports.store.jobs import (
+    find_job,
+    forget_failure,
+    insert_job,
+    latest_jobs,
+    move_import,
+    open_import_of,
+    open_jobs,
+)
+from nsimport_pipeline.imports.store.journal import (
+    error_counts,
+    error_groups,
+    record_error,
+    record_event,
+    rejected_groups,
+    rejected_without_row,
+    replace_rejected,
+)
+from nsimport_pipeline.imports.store.plans import (
+    forget_checks,
+    insert_type_plans,
+    insert_waves,
+    pin_ranges,
+    pinned_ranges,
+    record_check,
+    type_plans,
+    update_type_plans,
+)
+from nsimport_pipeline.imports.store.totals import batch_counts, recent_throughput
+from nsimport_pipeline.imports.store.wave_steps import dispatch_batches, move_wave, regroup, waves
+
+__all__ = [
+    "batch_counts",
+    "batch_stats",
+    "batches",
+    "batches_of",
+    "cancel_batches",
+    "claim_batch",
+    "complete_batch",
+    "dispatch_batches",
+    "error_counts",
+    "error_groups",
+    "fail_batch",
+    "find_job",
+    "forget_checks",
+    "forget_failure",
+    "insert_job",
+    "insert_type_plans",
+    "insert_waves",
+    "latest_jobs",
+    "move_import",
+    "move_wave",
+    "open_import_of",
+    "open_jobs",
+    "pin_ranges",
+    "pinned_ranges",
+    "recent_throughput",
+    "record_check",
+    "record_error",
+    "record_event",
+    "regroup",
+    "rejected_groups",
+    "rejected_without_row",
+    "release_batch",
+    "reopen_batches",
+    "replace_rejected",
+    "stats_if_completed_by",
+    "type_plans",
+    "unfinished_batches",
+    "unfinished_below",
+    "update_type_plans",
+    "waves",
+]

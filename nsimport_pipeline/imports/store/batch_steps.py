@@ -1,0 +1,210 @@
+"""Batches: claiming, completing, failing and reopening them, each as one compare-and-set."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+
+from sqlalchemy import Connection, exists, func, select, update
+
+from nsimport_pipeline.errors import Category
+from nsimport_pipeline.imports.records import Batch as BatchRecord
+from nsimport_pipeline.imports.records import BatchStats
+from nsimport_pipeline.imports.states import (
+    ACTIVE_IMPORTS,
+    BATCH_STEPS,
+    TERMINAL_BATCHES,
+    BatchState,
+    sources,
+)
+from nsimport_pipeline.imports.store.rows import batch_of, may_become, naive
+from nsimport_pipeline.warehouse.control import (
+    import_jobs,
+    wave_batches,
+)
+
+
+def batches(connection: Connection, import_id: str, wave: int | None = None) -> list[BatchRecord]:
+    """The batches of an import (of one wave), by wave, record type and number."""
+    table = wave_batches
+    statement = (
+        select(table)
+        .where(table.c.import_id == import_id)
+        .order_by(table.c.wave_number, table.c.record_type, table.c.batch_number)
+    )
+    if wave is not None:
+        statement = statement.where(table.c.wave_number == wave)
+    return [batch_of(row) for row in connection.execute(statement).mappings()]
+
+
+def batches_of(
+    connection: Connection, import_id: str, record_type: str, partition_keys: Sequence[str]
+) -> list[BatchRecord]:
+    """The batches of these partitions, in partition order."""
+    table = wave_batches
+    wanted = set(partition_keys)
+    statement = (
+        select(table)
+        .where(table.c.import_id == import_id, table.c.record_type == record_type)
+        .order_by(table.c.batch_number)
+    )
+    return [batch_of(row) for row in connection.execute(statement).mappings() if row["partition_key"] in wanted]
+
+
+def claim_batch(connection: Connection, batch: BatchRecord, run_id: str, now: datetime) -> bool:
+    """Take a batch for a run. False if it is not to be had: done, taken, or its import is not active any more.
+
+    Nor if it has gone into another wave since the run looked: that wave's turn is not this run's.
+    """
+    active = exists().where(
+        import_jobs.c.import_id == wave_batches.c.import_id,
+        import_jobs.c.state.in_([state.value for state in ACTIVE_IMPORTS]),
+    )
+    return bool(
+        connection.execute(
+            update(wave_batches)
+            .where(
+                wave_batches.c.id == batch.id,
+                wave_batches.c.wave_number == batch.wave,
+                may_become(BatchState.PROCESSING),
+                active,
+            )
+            .values(status=BatchState.PROCESSING.value, run_id=run_id, started_at=naive(now))
+        ).rowcount
+    )
+
+
+def release_batch(connection: Connection, batch: BatchRecord, run_id: str) -> bool:
+    """Give back a claimed batch whose work was broken off before it could fail; costs no attempt."""
+    return bool(
+        connection.execute(
+            update(wave_batches)
+            .where(
+                wave_batches.c.id == batch.id,
+                wave_batches.c.run_id == run_id,
+                wave_batches.c.status == BatchState.PROCESSING.value,
+            )
+            .values(status=BatchState.DISPATCHED.value, run_id=None, started_at=None)
+        ).rowcount
+    )
+
+
+def complete_batch(connection: Connection, batch: BatchRecord, run_id: str, stats: BatchStats, now: datetime) -> bool:
+    """Mark a claimed batch completed, with what it did. Meant for the transaction that writes its rows."""
+    return bool(
+        connection.execute(
+            update(wave_batches)
+            .where(
+                wave_batches.c.id == batch.id,
+                wave_batches.c.run_id == run_id,
+                wave_batches.c.status == BatchState.PROCESSING.value,
+            )
+            .values(
+                status=BatchState.COMPLETED.value,
+                finished_at=naive(now),
+                failure_category=None,
+                failure_reason=None,
+                **asdict(stats),
+            )
+        ).rowcount
+    )
+
+
+def fail_batch(
+    connection: Connection,
+    batch: BatchRecord,
+    *,
+    to: BatchState,
+    category: Category,
+    reason: str,
+    now: datetime,
+    not_before: datetime | None = None,
+    attempts: int = 1,
+) -> bool:
+    """Mark a batch failed or to be retried, and count ``attempts`` more failures of it.
+
+    False if it is not as ``batch`` has it any more: in that state, that wave and that run's hands.
+    """
+    taken = connection.execute(
+        update(wave_batches)
+        .where(
+            wave_batches.c.id == batch.id,
+            wave_batches.c.status == batch.state.value,
+            wave_batches.c.wave_number == batch.wave,
+            wave_batches.c.run_id.is_not_distinct_from(batch.run_id),
+            may_become(to),
+        )
+        .values(
+            status=to.value,
+            attempts=wave_batches.c.attempts + attempts,
+            failure_category=category.value,
+            failure_reason=reason,
+            not_before=naive(not_before),
+            finished_at=naive(now) if to in TERMINAL_BATCHES else None,
+        )
+    ).rowcount
+    return bool(taken)
+
+
+def cancel_batches(connection: Connection, import_id: str, now: datetime, states: Iterable[BatchState]) -> int:
+    """Cancel the batches of an import that are in one of ``states``."""
+    allowed = sources(BATCH_STEPS, BatchState.CANCELLED) & set(states)
+    return connection.execute(
+        update(wave_batches)
+        .where(wave_batches.c.import_id == import_id, wave_batches.c.status.in_([s.value for s in allowed]))
+        .values(status=BatchState.CANCELLED.value, finished_at=naive(now))
+    ).rowcount
+
+
+def reopen_batches(connection: Connection, import_id: str, states: Iterable[BatchState]) -> int:
+    """Put failed or cancelled batches back to pending with a fresh retry budget."""
+    allowed = sources(BATCH_STEPS, BatchState.PENDING) & set(states)
+    return connection.execute(
+        update(wave_batches)
+        .where(wave_batches.c.import_id == import_id, wave_batches.c.status.in_([s.value for s in allowed]))
+        .values(
+            status=BatchState.PENDING.value, attempts=0, run_id=None, run_number=None, not_before=None, finished_at=None
+        )
+    ).rowcount
+
+
+def batch_stats(connection: Connection, batch: BatchRecord) -> BatchStats:
+    """What a completed batch did."""
+    names = list(BatchStats.__dataclass_fields__)
+    row = connection.execute(
+        select(*[wave_batches.c[name] for name in names]).where(wave_batches.c.id == batch.id)
+    ).one()
+    return BatchStats(**dict(zip(names, row, strict=True)))
+
+
+def stats_if_completed_by(connection: Connection, batch: BatchRecord, run_id: str) -> BatchStats | None:
+    """What a batch did, if this run completed it."""
+    table = wave_batches
+    done = select(table.c.id).where(
+        table.c.id == batch.id, table.c.run_id == run_id, table.c.status == BatchState.COMPLETED.value
+    )
+    return batch_stats(connection, batch) if connection.execute(done).first() else None
+
+
+def unfinished_batches(connection: Connection, import_id: str, record_type: str, besides: Sequence[str] = ()) -> int:
+    """Batches of a record type that are not in a terminal state, besides these partitions."""
+    table = wave_batches
+    return connection.execute(
+        select(func.count()).where(
+            table.c.import_id == import_id,
+            table.c.record_type == record_type,
+            table.c.status.not_in([state.value for state in TERMINAL_BATCHES]),
+            table.c.partition_key.not_in(list(besides)),
+        )
+    ).scalar_one()
+
+
+def unfinished_below(connection: Connection, import_id: str, level: int) -> int:
+    """Batches of an import at lower levels than ``level`` that are not in a terminal state."""
+    table = wave_batches
+    return connection.execute(
+        select(func.count()).where(
+            table.c.import_id == import_id,
+            table.c.dependency_level < level,
+            table.c.status.not_in([state.value for state in TERMINAL_BATCHES]),
+        )
+    ).scalar_one()

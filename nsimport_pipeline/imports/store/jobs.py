@@ -1,0 +1,104 @@
+"""Imports: writing them down, finding them, and moving them from state to state."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from nsimport_pipeline.imports.records import ImportJob
+from nsimport_pipeline.imports.states import (
+    IMPORT_STEPS,
+    OPEN_IMPORTS,
+    ImportState,
+    sources,
+)
+from nsimport_pipeline.imports.store.rows import job_of, naive
+from nsimport_pipeline.warehouse.control import (
+    import_jobs,
+    import_record_types,
+)
+
+
+def insert_job(connection: Connection, job: ImportJob) -> None:
+    connection.execute(
+        insert(import_jobs).values(
+            import_id=job.import_id,
+            tenant=job.tenant,
+            mode=job.mode,
+            origin=job.origin,
+            state=job.state.value,
+            requested=list(job.requested),
+            wave_size=job.wave_size,
+            completion_threshold=job.completion_threshold,
+            retry_attempts=job.retry_attempts,
+            continue_on_permanent=job.continue_on_permanent,
+            created_at=naive(job.created_at),
+            started_at=naive(job.started_at),
+        )
+    )
+
+
+def find_job(connection: Connection, import_id: str) -> ImportJob | None:
+    row = connection.execute(select(import_jobs).where(import_jobs.c.import_id == import_id)).mappings().first()
+    return job_of(row) if row else None
+
+
+def latest_jobs(connection: Connection, limit: int) -> list[ImportJob]:
+    """The latest imports, newest first."""
+    statement = select(import_jobs).order_by(import_jobs.c.created_at.desc(), import_jobs.c.import_id).limit(limit)
+    return [job_of(row) for row in connection.execute(statement).mappings()]
+
+
+def open_jobs(connection: Connection) -> list[ImportJob]:
+    """Imports that are not over, oldest first."""
+    statement = (
+        select(import_jobs)
+        .where(import_jobs.c.state.in_([state.value for state in OPEN_IMPORTS]))
+        .order_by(import_jobs.c.created_at, import_jobs.c.import_id)
+    )
+    return [job_of(row) for row in connection.execute(statement).mappings()]
+
+
+def open_import_of(connection: Connection, record_types: Iterable[str]) -> tuple[str, str] | None:
+    """An open import (not one by hand) that has one of ``record_types``: its id and that record type."""
+    statement = (
+        select(import_record_types.c.import_id, import_record_types.c.record_type)
+        .join(import_jobs, import_jobs.c.import_id == import_record_types.c.import_id)
+        .where(
+            import_jobs.c.state.in_([state.value for state in OPEN_IMPORTS]),
+            import_jobs.c.origin == "import",
+            import_record_types.c.record_type.in_(list(record_types)),
+        )
+        .order_by(import_jobs.c.created_at)
+        .limit(1)
+    )
+    row = connection.execute(statement).first()
+    return (row[0], row[1]) if row else None
+
+
+def move_import(
+    connection: Connection, import_id: str, to: ImportState, now: datetime, reason: str | None = None
+) -> bool:
+    values: dict[str, Any] = {"state": to.value}
+    if to is ImportState.RUNNING:
+        values |= {"started_at": func.coalesce(import_jobs.c.started_at, naive(now)), "finished_at": None}
+    if to not in OPEN_IMPORTS:
+        values |= {"finished_at": naive(now)}
+    if reason is not None:
+        values |= {"failure_reason": reason}
+    return bool(
+        connection.execute(
+            update(import_jobs)
+            .where(
+                import_jobs.c.import_id == import_id,
+                import_jobs.c.state.in_([state.value for state in sources(IMPORT_STEPS, to)]),
+            )
+            .values(values)
+        ).rowcount
+    )
+
+
+def forget_failure(connection: Connection, import_id: str) -> None:
+    """An import that goes on has not failed."""
+    connection.execute(update(import_jobs).where(import_jobs.c.import_id == import_id).values(failure_reason=None))

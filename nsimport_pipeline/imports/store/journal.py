@@ -1,0 +1,175 @@
+"""What went wrong and what happened: errors, rejected rows, events."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy import Connection, case, delete, exists, func, insert, select
+from sqlalchemy.engine import RowMapping
+
+from nsimport_pipeline.errors import Category
+from nsimport_pipeline.imports.records import KeyRange
+from nsimport_pipeline.imports.store.rows import naive
+from nsimport_pipeline.record_types.transform import RejectedRow
+from nsimport_pipeline.warehouse.control import (
+    import_errors,
+    job_events,
+    rejected_records,
+)
+
+
+def replace_rejected(
+    connection: Connection,
+    import_id: str,
+    key_range: KeyRange,
+    rejected: Sequence[RejectedRow],
+    now: datetime,
+) -> None:
+    """Make these the rejected rows of a batch, in place of those of an earlier attempt."""
+    table = rejected_records
+    connection.execute(
+        delete(table).where(
+            table.c.import_id == import_id,
+            table.c.record_type == key_range.record_type,
+            table.c.partition_key == key_range.partition_key,
+        )
+    )
+    if rejected:
+        connection.execute(
+            insert(table),
+            [
+                {
+                    "import_id": import_id,
+                    "record_type": key_range.record_type,
+                    "partition_key": key_range.partition_key,
+                    "refid": row.refid,
+                    "column_name": row.column,
+                    "reason": row.reason[:2000],
+                    "raw": orjson.dumps(dict(row.raw), default=str).decode("utf-8", "replace"),
+                    "rejected_at": naive(now),
+                }
+                for row in rejected
+            ],
+        )
+
+
+def rejected_without_row(connection: Connection, import_id: str, record_type: str, table: sa.Table) -> int:
+    """Rejected records of an import that have no live row in the imported table, each once."""
+    rejected = rejected_records
+    has_row = exists().where(table.c.refid == rejected.c.refid, table.c.deleted_at.is_(None))
+    nameless = func.count(case((rejected.c.refid.is_(None), 1)))  # MySQL has no FILTER
+    statement = select(func.count(rejected.c.refid.distinct()) + nameless)
+    return connection.execute(
+        statement.where(rejected.c.import_id == import_id, rejected.c.record_type == record_type, ~has_row)
+    ).scalar_one()
+
+
+def record_error(
+    connection: Connection,
+    import_id: str,
+    category: Category,
+    message: str,
+    now: datetime,
+    *,
+    record_type: str | None = None,
+    partition_key: str | None = None,
+    column: str | None = None,
+    attempt: int = 0,
+    occurrences: int = 1,
+    final: bool = False,
+) -> None:
+    connection.execute(
+        insert(import_errors).values(
+            import_id=import_id,
+            at=naive(now),
+            category=category.value,
+            record_type=record_type,
+            partition_key=partition_key,
+            column_name=column[:64] if column else None,
+            attempt=attempt,
+            occurrences=occurrences,
+            final=final,
+            message=message[:2000],
+        )
+    )
+
+
+def record_event(
+    connection: Connection,
+    import_id: str,
+    event: str,
+    now: datetime,
+    *,
+    wave: int | None = None,
+    record_type: str | None = None,
+    partition_key: str | None = None,
+    run_id: str | None = None,
+    message: str | None = None,
+) -> None:
+    connection.execute(
+        insert(job_events).values(
+            import_id=import_id,
+            at=naive(now),
+            event=event,
+            wave_number=wave,
+            record_type=record_type,
+            partition_key=partition_key,
+            run_id=run_id,
+            message=message[:2000] if message else None,
+        )
+    )
+
+
+def error_counts(connection: Connection, import_id: str) -> dict[Category, int]:
+    """Failures recorded for an import, by category; every category is there."""
+    table = import_errors
+    rows = connection.execute(
+        select(table.c.category, func.sum(table.c.occurrences))
+        .where(table.c.import_id == import_id)
+        .group_by(table.c.category)
+    ).all()
+    counts = dict.fromkeys(Category, 0)
+    counts.update({Category(category): int(count) for category, count in rows})
+    return counts
+
+
+def error_groups(connection: Connection, import_id: str | None, limit: int) -> list[RowMapping]:
+    """Failures grouped by category, record type and column, most frequent first, with first and last time."""
+    table = import_errors
+    keys = (table.c.category, table.c.record_type, table.c.column_name)
+    statement = (
+        select(
+            *keys,
+            func.sum(table.c.occurrences).label("count"),
+            func.sum(case((table.c.final, 1), else_=0)).label("final"),
+            func.min(table.c.at).label("first_at"),
+            func.max(table.c.at).label("last_at"),
+            func.max(table.c.message).label("sample"),
+        )
+        .group_by(*keys)
+        .order_by(func.sum(table.c.occurrences).desc())
+    )
+    return _most(connection, statement, table, import_id, limit)
+
+
+def rejected_groups(connection: Connection, import_id: str | None, limit: int) -> list[RowMapping]:
+    """Rejected rows grouped by record type, column and reason, most frequent first, with a sample key."""
+    table = rejected_records
+    keys = (table.c.record_type, table.c.column_name, table.c.reason)
+    statement = (
+        select(*keys, func.count().label("count"), func.min(table.c.refid).label("sample_refid"))
+        .group_by(*keys)
+        .order_by(func.count().desc())
+    )
+    return _most(connection, statement, table, import_id, limit)
+
+
+def _most(
+    connection: Connection, groups: sa.Select[Any], table: sa.Table, import_id: str | None, limit: int
+) -> list[RowMapping]:
+    """The first ``limit`` of these groups, of one import if given."""
+    if import_id is not None:
+        groups = groups.where(table.c.import_id == import_id)
+    return list(connection.execute(groups.limit(limit)).mappings())
