@@ -23,15 +23,16 @@ _COMMANDS = {
     "graph": "catalogue:graph",
     "plan": "importing:plan",
     "import": "importing:import_",
-    "resume": "importing:resume",
-    "cancel": "importing:cancel",
+    "resume": "steering:resume",
+    "retry": "steering:retry",
+    "cancel": "steering:cancel",
     "status": "showing:status",
     "watch": "showing:watch",
     "waves": "showing:waves",
     "slots": "showing:slots",
     "errors": "showing:errors",
     "rejects": "showing:rejects",
-    "reconcile": "importing:reconcile",
+    "reconcile": "steering:reconcile",
 }
 """Where each command lives. Looked up when it is called, so that ``--help`` does not wait for Dagster."""
 

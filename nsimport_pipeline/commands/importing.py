@@ -1,4 +1,8 @@
-"""``nsimport plan``, ``import``, ``cancel``, ``resume`` and ``reconcile``: asking for an import and steering it."""
+"""``nsimport plan`` and ``import``: asking for an import.
+
+Belongs here: checking a request, planning it, writing it down. Does not belong here: what is done to an import that
+is there (``steering.py``).
+"""
 
 import secrets
 import time
@@ -11,26 +15,20 @@ import dagster as dg
 from rich.table import Table
 from sqlalchemy import Engine
 
-from nsimport_pipeline.commands.options import console, json_option, print_json, tenant_option, tenant_required
-from nsimport_pipeline.commands.processes import daemon_runs
-from nsimport_pipeline.commands.session import dagster_instance, find_import, only_tenant, open_tenant
-from nsimport_pipeline.commands.waiting import wait_for
+from nsimport_pipeline.commands.options import console, json_option, print_json, tenant_required, wait_option
+from nsimport_pipeline.commands.session import dagster_instance, open_tenant
+from nsimport_pipeline.commands.waiting import say_who_carries_it_out, wait_for
 from nsimport_pipeline.defs import resources
 from nsimport_pipeline.defs.slots import SlottedClient, set_limit
-from nsimport_pipeline.defs.wave_sensor import repair
 from nsimport_pipeline.errors import ConfigurationError, RefusedError
-from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.plan import Plan, PlannedType, chosen_types, make_plan
 from nsimport_pipeline.imports.records import ImportJob
 from nsimport_pipeline.imports.settle import settle
 from nsimport_pipeline.imports.start import Request, abandon, open_import, write_plan
-from nsimport_pipeline.imports.states import OPEN_IMPORTS
-from nsimport_pipeline.imports.steer import cancel_import, resume_import
 from nsimport_pipeline.netsuite.client import NetSuiteClient
 from nsimport_pipeline.netsuite.retrying import RetryPolicy
 from nsimport_pipeline.record_types.criteria import Catalog
 from nsimport_pipeline.settings import Tenant
-from nsimport_pipeline.warehouse.engine import read_only
 from nsimport_pipeline.warehouse.schema import ensure_table, target_table
 
 ASKING = RetryPolicy(attempts=3, max_delay=2.0)
@@ -46,9 +44,6 @@ wave_size_option = click.option(
     type=click.IntRange(1, 10_000),
     metavar="N",
     help="Batches per wave, instead of the tenant's setting.",
-)
-wait_option = click.option(
-    "--wait", is_flag=True, help="Show progress until it is over; starts Dagster's daemon if none runs."
 )
 
 
@@ -101,7 +96,7 @@ def import_(
         job = start(asked, instance, wave_size)
         if wait:
             return wait_for(instance, asked.engine, asked.tenant, job.import_id)
-        _say_who_carries_it_out(instance)
+        say_who_carries_it_out(instance)
     return 0
 
 
@@ -182,11 +177,6 @@ def _tell_planned(planned: PlannedType) -> None:
         console.print(f"  {planned.record_type}: {planned.records:,} records, {len(planned.ranges)} batches")
 
 
-def _say_who_carries_it_out(instance: dg.DagsterInstance) -> None:
-    if not daemon_runs(instance, time.time()):
-        console.print("no Dagster daemon runs for this DAGSTER_HOME: `nsimport up` starts one and carries it out")
-
-
 def _plan_document(made: Plan, tenant: Tenant, seconds_per_request: float) -> dict[str, object]:
     return {
         "tenant": tenant.name,
@@ -220,63 +210,6 @@ def _print_plan(made: Plan, document: dict[str, object]) -> None:
         f"\n{made.records:,} records, {made.batches} partitions, {len(made.waves)} waves, {made.requests} requests, "
         f"about {document['estimated_seconds']} s at the pace NetSuite answers now. Nothing was written."
     )
-
-
-@click.command()
-@click.argument("import_id", metavar="IMPORT")
-@click.option("--now", is_flag=True, help="Also terminate its runs: batches in flight are rolled back.")
-def cancel(import_id: str, now: bool) -> None:
-    """Cancel an import. Batches in flight finish and count; nothing new starts. `nsimport resume` goes on later."""
-    tenant, engine, job = find_import(import_id)
-    if job.state not in OPEN_IMPORTS:
-        click.echo(f"{import_id} is over already: {job.state.value}")
-        return
-    cancel_import(engine, job, now=_now())
-    with dagster_instance() as instance:
-        repair(instance, tenant, engine, import_id, terminate=now)
-    click.echo(f"{import_id} is being cancelled; `nsimport resume {import_id}` goes on with it")
-
-
-@click.command()
-@click.argument("import_id", metavar="IMPORT")
-@wait_option
-def resume(import_id: str, wait: bool) -> int:
-    """Go on with a cancelled, failed or partly failed import from its last good batch."""
-    tenant, engine, job = find_import(import_id)
-    if not tenant.enabled:
-        raise RefusedError(f"tenant {tenant.name!r} is not enabled")
-    with dagster_instance() as instance:
-        reopened = resume_import(engine, job, now=_now())
-        click.echo(f"{import_id}: {reopened} batches to do")
-        if wait:
-            return wait_for(instance, engine, tenant, import_id)
-        _say_who_carries_it_out(instance)
-    return 0
-
-
-@click.command()
-@click.argument("import_id", metavar="[IMPORT]", required=False)
-@tenant_option
-@json_option
-def reconcile(import_id: str | None, tenant: str | None, as_json: bool) -> None:
-    """Compare every state with what is really so and repair it. Safe at any time; does again what the daemon does."""
-    if import_id is not None:
-        owner, engine, job = find_import(import_id)
-        jobs = [job]
-    else:
-        owner, engine = open_tenant(only_tenant(tenant))
-        with read_only(engine).connect() as connection:
-            jobs = store.open_jobs(connection)
-    with dagster_instance() as instance:
-        report = {job.import_id: repair(instance, owner, engine, job.import_id, terminate=False) for job in jobs}
-    if as_json:
-        print_json(report)
-        return
-    for name, lines in report.items():
-        for line in lines or ["nothing to repair"]:
-            click.echo(f"{name}: {line}")
-    if not report:
-        click.echo("no import is open")
 
 
 def _now() -> datetime:

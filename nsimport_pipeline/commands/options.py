@@ -18,6 +18,9 @@ tenant_option: Callable[[_F], _F] = click.option("--tenant", metavar="NAME", hel
 tenant_required: Callable[[_F], _F] = click.option(
     "--tenant", metavar="NAME", required=True, help="Tenant, as tenants.yaml names it."
 )
+wait_option: Callable[[_F], _F] = click.option(
+    "--wait", is_flag=True, help="Show progress until it is over; starts Dagster's daemon if none runs."
+)
 json_option: Callable[[_F], _F] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

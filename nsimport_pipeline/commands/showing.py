@@ -13,6 +13,7 @@ from sqlalchemy.engine import RowMapping
 
 from nsimport_pipeline.commands.options import console, json_option, print_json, tenant_option, tenant_required
 from nsimport_pipeline.commands.session import dagster_instance, find_import, only_tenant, read_tenant
+from nsimport_pipeline.commands.steering import reset_waves
 from nsimport_pipeline.commands.waiting import current_status, follow, print_summary
 from nsimport_pipeline.defs.slots import free_slots_of_the_dead, slot_use
 from nsimport_pipeline.imports import store
@@ -68,11 +69,27 @@ def watch(import_id: str) -> None:
         print_summary(follow(instance, engine, tenant, import_id))
 
 
-@click.command()
+class _Waves(click.Group):
+    """``waves IMPORT`` shows them; ``waves reset`` is a command of its own."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = {"--help", "-h", *self.commands}
+        return super().parse_args(ctx, args if not args or args[0] in own else ["show", *args])
+
+
+@click.group(cls=_Waves, options_metavar="", subcommand_metavar="IMPORT [--stats] [--json] | reset IMPORT WAVE")
+def waves() -> None:
+    """Show the waves of an import, or put a stuck one's unfinished batches back to pending."""
+
+
+waves.add_command(reset_waves)
+
+
+@waves.command("show")
 @click.argument("import_id", metavar="IMPORT")
 @click.option("--stats", is_flag=True, help="Add how long waves took.")
 @json_option
-def waves(import_id: str, stats: bool, as_json: bool) -> None:
+def show_waves(import_id: str, stats: bool, as_json: bool) -> None:
     """Show the waves of an import: level, state, batches done, failed and retried."""
     document = _status(import_id)
     if as_json:

@@ -57,6 +57,12 @@ def wait_for(instance: dg.DagsterInstance, engine: Engine, tenant: Tenant, impor
     return _EXIT_CODES.get(document["state"], 1)
 
 
+def say_who_carries_it_out(instance: dg.DagsterInstance) -> None:
+    """For a command that does not wait: nothing happens as long as no daemon runs."""
+    if not daemon_runs(instance, time.time()):
+        console.print("no Dagster daemon runs for this DAGSTER_HOME: `nsimport up` starts one and carries it out")
+
+
 def follow(
     instance: dg.DagsterInstance,
     engine: Engine,

@@ -90,11 +90,8 @@ def repair(
     """
     outcome = _settle(instance, tenant, engine, import_id)
     lines = [f"{len(outcome.cancel)} runs taken out of the queue"] if outcome.cancel else []
-    if terminate:
-        alive = instance.get_runs(dg.RunsFilter(tags={names.IMPORT: import_id}, statuses=ALIVE))
-        for run in alive:
-            instance.run_coordinator.cancel_run(run.run_id)
-        lines += [f"{len(alive)} runs terminated"] if alive else []
+    if terminate and (ended := withdraw(instance, import_id)):
+        lines.append(f"{ended} runs terminated")
     freed = free_slots_of_the_dead(instance, tenant.name, time.time())
     lines += [f"{freed} slots of dead holders freed"] if freed else []
     if outcome.submit:
@@ -102,6 +99,15 @@ def repair(
     if outcome.reason:
         lines.append(outcome.reason)
     return lines
+
+
+def withdraw(instance: dg.DagsterInstance, import_id: str, wave: int | None = None) -> int:
+    """End the runs of an import (of one wave): those in the queue leave it, others are terminated. Returns how many."""
+    tags = {names.IMPORT: import_id} | ({} if wave is None else {names.WAVE: str(wave)})
+    alive = instance.get_runs(dg.RunsFilter(tags=tags, statuses=ALIVE))
+    for run in alive:
+        instance.run_coordinator.cancel_run(run.run_id)
+    return len(alive)
 
 
 def _settle(instance: dg.DagsterInstance, tenant: Tenant, engine: Engine, import_id: str) -> Outcome:

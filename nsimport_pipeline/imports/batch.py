@@ -241,7 +241,7 @@ def _write_once(
         deleted_at=now.replace(tzinfo=None),
     )
     statements = written.statements + 3
-    if rejected or batch.attempts:
+    if rejected or batch.rejected:
         store.replace_rejected(connection, shop.job.import_id, batch.range, rejected, now)
         statements += 1 + bool(rejected)
     statements += _record_retries(connection, batch, shop, page.retries, now)

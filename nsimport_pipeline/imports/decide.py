@@ -323,9 +323,14 @@ def _finish_import(snapshot: Snapshot) -> Iterable[Action]:
     if unchecked and (snapshot.runs is None or any(not run.ended for run in snapshot.runs)):
         return
     failed = sum(1 for batch in snapshot.batches if batch.state is BatchState.FAILED)
+    cancelled = sum(1 for batch in snapshot.batches if batch.state is BatchState.CANCELLED)
     incomplete = [plan.record_type for plan in snapshot.types if plan.incomplete]
     if failed:
         yield FinishImport(ImportState.COMPLETED_WITH_FAILURES, f"{failed} batches failed")
+    elif cancelled:
+        # Some of a cancelled import were retried, the others are still to be done.
+        reason = f"{cancelled} batches were cancelled: `nsimport resume` goes on with them"
+        yield FinishImport(ImportState.COMPLETED_WITH_FAILURES, reason)
     elif incomplete:
         reason = f"NetSuite has more records than arrived: {', '.join(incomplete)}"
         yield FinishImport(ImportState.COMPLETED_WITH_FAILURES, reason)

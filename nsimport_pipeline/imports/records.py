@@ -95,6 +95,8 @@ class Batch:
     """A retry waits until then."""
     failure_category: Category | None = None
     failure_reason: str | None = None
+    rejected: int = 0
+    """Rows that were rejected when it was completed before."""
 
     @property
     def record_type(self) -> str:

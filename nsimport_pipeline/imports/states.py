@@ -73,10 +73,10 @@ WAVE_STEPS: Mapping[WaveState, frozenset[WaveState]] = {
 
 BATCH_STEPS: Mapping[BatchState, frozenset[BatchState]] = {
     _B.PENDING: frozenset({_B.DISPATCHED, _B.CANCELLED}),
-    _B.DISPATCHED: frozenset({_B.PROCESSING, _B.RETRYING, _B.FAILED, _B.CANCELLED}),
-    _B.PROCESSING: frozenset({_B.COMPLETED, _B.RETRYING, _B.FAILED, _B.DISPATCHED, _B.CANCELLED}),
+    _B.DISPATCHED: frozenset({_B.PROCESSING, _B.RETRYING, _B.FAILED, _B.CANCELLED, _B.PENDING}),
+    _B.PROCESSING: frozenset({_B.COMPLETED, _B.RETRYING, _B.FAILED, _B.DISPATCHED, _B.CANCELLED, _B.PENDING}),
     _B.RETRYING: frozenset({_B.PENDING, _B.FAILED, _B.CANCELLED}),
-    _B.COMPLETED: frozenset(),
+    _B.COMPLETED: frozenset({_B.PENDING}),
     _B.FAILED: frozenset({_B.PENDING, _B.PROCESSING}),
     _B.CANCELLED: frozenset({_B.PENDING, _B.PROCESSING}),
 }

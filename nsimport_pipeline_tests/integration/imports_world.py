@@ -22,7 +22,7 @@ from nsimport_pipeline.imports.records import Batch, BatchStats, Hold, ImportJob
 from nsimport_pipeline.imports.settle import Outcome, settle
 from nsimport_pipeline.imports.start import Request, open_import, write_plan
 from nsimport_pipeline.imports.states import ACTIVE_IMPORTS, OPEN_IMPORTS, TERMINAL_BATCHES, BatchState
-from nsimport_pipeline.imports.steer import cancel_import, resume_import
+from nsimport_pipeline.imports.steer import Retried, cancel_import, reset_wave, resume_import, retry_import
 from nsimport_pipeline.imports.waves import plan_waves
 from nsimport_pipeline.settings import Tenant
 from nsimport_pipeline.warehouse.control import control
@@ -244,10 +244,11 @@ class World:
         run.held.append(batch)
         return batch
 
-    def complete(self, run: FakeRun, batch: Batch) -> bool:
+    def complete(self, run: FakeRun, batch: Batch, *, rejected: int = 0) -> bool:
         run.held.remove(batch)
+        stats = BatchStats(1000, 1000 - rejected, rows_rejected=rejected)
         with self.engine.begin() as connection:
-            done = store.complete_batch(connection, batch, run.run_id, BatchStats(1000, 1000), self.now)
+            done = store.complete_batch(connection, batch, run.run_id, stats, self.now)
         run.done += done
         return done
 
@@ -318,6 +319,24 @@ class World:
 
     def resume(self) -> None:
         resume_import(self.engine, self.job, now=self.now)
+        self.forgive()
+
+    def retry(self, category: Category | None = None, *, rejected: bool = False) -> Retried:
+        retried = retry_import(self.engine, self.job, category=category, rejected=rejected, now=self.now)
+        self.forgive()
+        return retried
+
+    def reset(self, wave: int) -> int:
+        """As ``nsimport waves reset``: its runs lose their batches, then they are ended."""
+        batches = reset_wave(self.engine, self.job, wave, now=self.now)
+        for run in self.alive() if batches else ():
+            if run.spec.wave == wave:
+                run.held = []
+                run.outcome = "cancelled"
+        return batches
+
+    def forgive(self) -> None:
+        """Batches that are pending start afresh."""
         for batch in self.stored():
             if batch.state is BatchState.PENDING:
                 self.failures.pop(f"{batch.record_type}:{batch.range.partition_key}", None)

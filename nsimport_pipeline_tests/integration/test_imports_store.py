@@ -188,7 +188,8 @@ def take(engine: Engine, job: ImportJob, batch: Batch, target: BatchState) -> No
         elif target is BatchState.CANCELLED:
             store.cancel_batches(connection, job.import_id, START, list(BatchState))
         elif target is BatchState.PENDING:
-            store.reopen_batches(connection, job.import_id, list(BatchState))
+            store.reopen_batches(connection, [batch])
+            store.take_back_batches(connection, [batch])
         else:
             store.fail_batch(connection, batch, to=target, category=Category.TIMEOUT, reason="r", now=START)
 

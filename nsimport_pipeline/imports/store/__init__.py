@@ -19,6 +19,7 @@ from nsimport_pipeline.imports.store.batch_steps import (
     release_batch,
     reopen_batches,
     stats_if_completed_by,
+    take_back_batches,
     unfinished_batches,
     unfinished_below,
 )
@@ -89,6 +90,7 @@ __all__ = [
     "reopen_batches",
     "replace_rejected",
     "stats_if_completed_by",
+    "take_back_batches",
     "type_plans",
     "unfinished_batches",
     "unfinished_below",

@@ -1,8 +1,9 @@
 """Batches: claiming, completing, failing and reopening them, each as one compare-and-set."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import asdict
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, exists, func, select, update
 
@@ -16,7 +17,7 @@ from nsimport_pipeline.imports.states import (
     BatchState,
     sources,
 )
-from nsimport_pipeline.imports.store.rows import batch_of, may_become, naive
+from nsimport_pipeline.imports.store.rows import batch_of, chunks, may_become, naive
 from nsimport_pipeline.warehouse.control import (
     import_jobs,
     wave_batches,
@@ -155,16 +156,38 @@ def cancel_batches(connection: Connection, import_id: str, now: datetime, states
     ).rowcount
 
 
-def reopen_batches(connection: Connection, import_id: str, states: Iterable[BatchState]) -> int:
-    """Put failed or cancelled batches back to pending with a fresh retry budget."""
-    allowed = sources(BATCH_STEPS, BatchState.PENDING) & set(states)
-    return connection.execute(
-        update(wave_batches)
-        .where(wave_batches.c.import_id == import_id, wave_batches.c.status.in_([s.value for s in allowed]))
-        .values(
-            status=BatchState.PENDING.value, attempts=0, run_id=None, run_number=None, not_before=None, finished_at=None
-        )
-    ).rowcount
+def reopen_batches(connection: Connection, batches: Iterable[BatchRecord]) -> int:
+    """Put settled batches back to pending with a fresh retry budget; not one that has left its state since."""
+    values = {"attempts": 0, "failure_category": None, "failure_reason": None}
+    return _put_back(connection, batches, TERMINAL_BATCHES, values)
+
+
+def take_back_batches(connection: Connection, batches: Iterable[BatchRecord]) -> int:
+    """Put unsettled batches back to pending, whoever has them: what a run still does for one is rolled back."""
+    return _put_back(connection, batches, frozenset(BatchState) - TERMINAL_BATCHES, {})
+
+
+def _put_back(
+    connection: Connection, batches: Iterable[BatchRecord], states: Set[BatchState], values: dict[str, Any]
+) -> int:
+    allowed = sources(BATCH_STEPS, BatchState.PENDING) & states
+    by_state = {state: [batch.id for batch in batches if batch.state is state] for state in allowed}
+    return sum(
+        connection.execute(
+            update(wave_batches)
+            .where(wave_batches.c.id.in_(ids), wave_batches.c.status == state.value)
+            .values(
+                status=BatchState.PENDING.value,
+                run_id=None,
+                run_number=None,
+                not_before=None,
+                finished_at=None,
+                **values,
+            )
+        ).rowcount
+        for state, all_ids in by_state.items()
+        for ids in chunks(all_ids)
+    )
 
 
 def batch_stats(connection: Connection, batch: BatchRecord) -> BatchStats:

@@ -86,4 +86,5 @@ def batch_of(row: RowMapping) -> BatchRecord:
         not_before=aware(row["not_before"]),
         failure_category=Category(row["failure_category"]) if row["failure_category"] else None,
         failure_reason=row["failure_reason"],
+        rejected=row["rows_rejected"],
     )
