@@ -33,6 +33,7 @@ _COMMANDS = {
     "errors": "showing:errors",
     "rejects": "showing:rejects",
     "reconcile": "steering:reconcile",
+    "doctor": "doctor:doctor",
 }
 """Where each command lives. Looked up when it is called, so that ``--help`` does not wait for Dagster."""
 

@@ -16,24 +16,17 @@ from rich.table import Table
 from sqlalchemy import Engine
 
 from nsimport_pipeline.commands.options import console, json_option, print_json, tenant_required, wait_option
-from nsimport_pipeline.commands.session import dagster_instance, open_tenant
+from nsimport_pipeline.commands.session import asking, dagster_instance, open_tenant
 from nsimport_pipeline.commands.waiting import say_who_carries_it_out, wait_for
 from nsimport_pipeline.defs import resources
-from nsimport_pipeline.defs.slots import SlottedClient, set_limit
 from nsimport_pipeline.errors import ConfigurationError, RefusedError
 from nsimport_pipeline.imports.plan import Plan, PlannedType, chosen_types, make_plan
 from nsimport_pipeline.imports.records import ImportJob
 from nsimport_pipeline.imports.settle import settle
 from nsimport_pipeline.imports.start import Request, abandon, open_import, write_plan
-from nsimport_pipeline.netsuite.client import NetSuiteClient
-from nsimport_pipeline.netsuite.retrying import RetryPolicy
 from nsimport_pipeline.record_types.criteria import Catalog
 from nsimport_pipeline.settings import Tenant
 from nsimport_pipeline.warehouse.schema import ensure_table, target_table
-
-ASKING = RetryPolicy(attempts=3, max_delay=2.0)
-CONNECT_SECONDS = 5.0
-"""Somebody waits for the plan: an account that cannot be reached is soon said to be so."""
 
 record_types_argument = click.argument("record_types", nargs=-1, required=True)
 no_dependencies_option = click.option(
@@ -59,7 +52,6 @@ def plan(
     """Show what an import of RECORD_TYPES would do: counts, partitions, waves, requests, time. Writes nothing."""
     asked = _ask(record_types, tenant, no_dependencies, dry=True)
     with dagster_instance() as instance:
-        set_limit(instance, asked.tenant.name, asked.tenant.slots)
         started = time.monotonic()
         made = _make_plan(asked, instance, wave_size, lambda planned: None)
         questions = sum(planned.requests for planned in made.types)
@@ -118,7 +110,6 @@ def start(asked: Asked, instance: dg.DagsterInstance, wave_size: int | None) -> 
     job = open_import(engine, tenant, request, now=_now(), suffix=secrets.token_hex(2))
     click.echo(job.import_id)
     try:
-        set_limit(instance, tenant.name, tenant.slots)
         tables = {}
         for name in asked.chosen:
             record_type = resources.record_type(tenant, name)
@@ -157,12 +148,11 @@ def _ask(record_types: Sequence[str], tenant_name: str, no_dependencies: bool, *
 def _make_plan(
     asked: Asked, instance: dg.DagsterInstance, wave_size: int | None, on_planned: Callable[[PlannedType], None]
 ) -> Plan:
-    answer_seconds = float(asked.tenant.batch_timeout)
-    with NetSuiteClient(asked.tenant, policy=ASKING, timeouts=(CONNECT_SECONDS, answer_seconds)) as client:
+    with asking(asked.tenant, instance) as (_, client):
         return make_plan(
             asked.catalog,
             asked.chosen,
-            client=SlottedClient(client, instance, asked.tenant.name, name=secrets.token_hex(4)),
+            client=client,
             wave_size=wave_size or asked.tenant.wave_size,
             batch_sizes={name: asked.tenant.options(name).batch_size for name in asked.chosen},
             workers=asked.tenant.slots,

@@ -5,6 +5,7 @@ Belongs here: opening those, with errors a user understands. Does not belong her
 
 import fcntl
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +14,19 @@ import dagster as dg
 from sqlalchemy import Engine
 
 from nsimport_pipeline.defs import resources
+from nsimport_pipeline.defs.slots import SlottedClient, set_limit
 from nsimport_pipeline.errors import ConfigurationError
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.records import ImportJob, tenant_of
+from nsimport_pipeline.netsuite.client import NetSuiteClient
+from nsimport_pipeline.netsuite.retrying import RetryPolicy
 from nsimport_pipeline.settings import Environment, Tenant
 from nsimport_pipeline.warehouse.engine import check_reachable, read_only
 from nsimport_pipeline.warehouse.migrate import current_revision, ensure_control_tables
+
+ASKING = RetryPolicy(attempts=3, max_delay=2.0)
+CONNECT_SECONDS = 5.0
+"""An account that cannot be reached is soon said to be so."""
 
 
 def project_file(name: str) -> Path:
@@ -87,6 +95,14 @@ def read_tenant(name: str) -> tuple[Tenant, Engine]:
     if current_revision(engine) is None:
         ensure_control_tables(engine)
     return tenant, engine
+
+
+@contextmanager
+def asking(tenant: Tenant, instance: dg.DagsterInstance) -> Iterator[tuple[NetSuiteClient, SlottedClient]]:
+    """A NetSuite client for a command that somebody waits for: soon tired, and a slot taken for each request."""
+    set_limit(instance, tenant.name, tenant.slots)
+    with NetSuiteClient(tenant, policy=ASKING, timeouts=(CONNECT_SECONDS, float(tenant.batch_timeout))) as client:
+        yield client, SlottedClient(client, instance, tenant.name, name=secrets.token_hex(4))
 
 
 def find_import(import_id: str) -> tuple[Tenant, Engine, ImportJob]:

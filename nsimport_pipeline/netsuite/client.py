@@ -7,7 +7,9 @@ Does not belong here: statements (``suiteql.py``), signing (``auth.py``), what a
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from random import random as uniform
@@ -82,6 +84,8 @@ class NetSuiteClient:
         self._connect_timeout, self._answer_timeout = timeouts or (CONNECT_TIMEOUT, float(tenant.batch_timeout))
         self._session = session or _session(tenant)
         self._authenticate = authenticator(tenant, self._post_form, clock)
+        self.clock_apart: float | None = None
+        """Seconds that NetSuite's clock was ahead of ours when it last answered, to a second; None before that."""
 
     def __repr__(self) -> str:
         return f"NetSuiteClient({self.tenant.name!r}, {self.tenant.url!r})"
@@ -238,9 +242,15 @@ class NetSuiteClient:
                     if self._clock() > deadline:
                         raise TimedOut(f"NetSuite did not finish its answer in {self._answer_timeout:.0f} s")
                 sent = str(response.request.headers.get("Authorization", ""))
+                self._compare_clocks(response.headers.get("Date", ""))
                 return response.status_code, response.headers, bytes(body), sent
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise classify_exception(error) from None
+
+    def _compare_clocks(self, date: str) -> None:
+        # A proxy may leave the header out, or write what is no date.
+        with suppress(ValueError, TypeError):
+            self.clock_apart = parsedate_to_datetime(date).timestamp() - self._clock()
 
     def _classified(self, status: int, headers: Any, body: bytes) -> ImportFailure:
         text = body.decode("utf-8", "replace")
