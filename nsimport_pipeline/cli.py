@@ -20,6 +20,7 @@ _COMMANDS = {
     "simulate": "simulating:simulate",
     "demo": "demo:demo",
     "record-types": "catalogue:record_types",
+    "record-type": "scaffolding:record_type",
     "graph": "catalogue:graph",
     "plan": "importing:plan",
     "import": "importing:import_",

@@ -180,6 +180,14 @@ class NetSuiteClient:
         waited = sum(page.waited_seconds for page in costs)
         return Fetched(items, sent, sent - len(costs), waited, max(0.0, self._clock() - started))
 
+    def read(self, path: str, *, accept: str) -> bytes:
+        """The body of the REST resource at ``path``. Raises an ImportFailure once the policy gives up."""
+
+        def attempt() -> bytes:
+            return self._signed(f"{self.tenant.url}{path}", None, {"Accept": accept})
+
+        return self._persevere(attempt, self._policy)[0]
+
     def _range_page(
         self,
         record_type: RecordType,
@@ -198,34 +206,34 @@ class NetSuiteClient:
         return self.query(page_statement(record_type, low, high, columns), check=check)
 
     def _send_query(self, statement: str, limit: int, offset: int) -> bytes:
-        send = partial(
-            self._post,
-            f"{self.tenant.url}{QUERY_PATH}?limit={limit}&offset={offset}",
-            orjson.dumps({"q": statement}),
-            {"Content-Type": "application/json", "Prefer": "transient"},
-            self._authenticate,
-        )
-        status, headers, body, authorization = send()
+        url = f"{self.tenant.url}{QUERY_PATH}?limit={limit}&offset={offset}"
+        headers = {"Content-Type": "application/json", "Prefer": "transient"}
+        return self._signed(url, orjson.dumps({"q": statement}), headers)
+
+    def _signed(self, url: str, data: bytes | None, headers: dict[str, str]) -> bytes:
+        send = partial(self._send, url, data, headers, self._authenticate)
+        status, said, body, authorization = send()
         if status == 401 and self._authenticate.renewable(authorization):
-            status, headers, body, _ = send()
+            status, said, body, _ = send()
         if status != 200:
-            raise self._classified(status, headers, body)
+            raise self._classified(status, said, body)
         return body
 
     def _post_form(self, url: str, form: dict[str, str]) -> bytes:
         # A callable that does nothing keeps `requests` from signing with what it finds in a .netrc.
-        status, headers, body, _ = self._post(url, form, {}, lambda request: request)
+        status, headers, body, _ = self._send(url, form, {}, lambda request: request)
         if status != 200:
             raise self._classified(status, headers, body)
         return body
 
-    def _post(
-        self, url: str, data: bytes | dict[str, str], headers: dict[str, str], auth: Any
+    def _send(
+        self, url: str, data: bytes | dict[str, str] | None, headers: dict[str, str], auth: Any
     ) -> tuple[int, requests.structures.CaseInsensitiveDict[str], bytes, str]:
-        """Send once; status, headers and body of the answer, and the Authorization it was sent with."""
+        """Send once, ``data`` as a POST; the answer's status, headers and body, and the Authorization sent with it."""
         deadline = self._clock() + self._answer_timeout
         try:
-            with self._session.post(
+            with self._session.request(
+                "GET" if data is None else "POST",
                 url,
                 data=data,
                 headers={"Accept": "application/json", **headers},

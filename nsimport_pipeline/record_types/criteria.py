@@ -194,9 +194,6 @@ def load_catalog(extra: Path | str | None = None) -> Catalog:
     A criteria file is ``<directory>/<record type>/criteria.json``.
     Raises ConfigurationError naming the file and the key at fault.
     """
-    from nsimport_pipeline.record_types.graph import check_graph
-    from nsimport_pipeline.record_types.normalizers import check_names
-
     files: dict[str, Path] = {}
     record_types: dict[str, RecordType] = {}
     directories = [CATALOG_DIRECTORY]
@@ -210,9 +207,21 @@ def load_catalog(extra: Path | str | None = None) -> Catalog:
             record_type = load_criteria(file)
             files[record_type.name] = file
             record_types[record_type.name] = record_type
-    check_graph(record_types, files)
+    return checked_catalog(record_types, files)
+
+
+def checked_catalog(record_types: Mapping[str, RecordType], files: Mapping[str, Path | str]) -> Catalog:
+    """The catalogue of ``record_types``, which must fit together.
+
+    Raises ConfigurationError naming the key at fault, and the file as ``files`` has it for a record type.
+    """
+    from nsimport_pipeline.record_types.graph import check_graph
+    from nsimport_pipeline.record_types.normalizers import check_names
+
+    places = {name: files.get(name, f"record type {name}") for name in record_types}
+    check_graph(record_types, places)
     for name, record_type in record_types.items():
-        check_names(record_type, files[name])
+        check_names(record_type, places[name])
     return Catalog(record_types)
 
 

@@ -17,7 +17,7 @@ import duckdb
 from nsimport_pipeline.record_types.criteria import Catalog
 from nsimport_pipeline.simulator import pools
 from nsimport_pipeline.simulator.options import SimulatorOptions
-from nsimport_pipeline.simulator.tables import DELETED, LINES, Column, Slice, Table, plan_tables, references
+from nsimport_pipeline.simulator.tables import DELETED, LINES, Column, Slice, Table, column_of, plan_tables, references
 from nsimport_pipeline.simulator.values import RowValues, line_expressions, literal, pick
 
 _CHUNK = 100_000
@@ -84,7 +84,7 @@ class Dataset:
         with self._writing:
             result = self.cursor().execute(statement, parameters or [])
             row = result.fetchone() if result.description else None
-            if statement.lstrip()[:5].lower() in ("alter", "creat", "drop "):
+            if statement.lstrip()[:5].lower() in ("alter", "comme", "creat", "drop "):
                 self._refresh_columns()
         return int(row[0]) if row and isinstance(row[0], int) else 0
 
@@ -176,15 +176,14 @@ class Dataset:
 
     def _refresh_columns(self) -> None:
         """Columns and tables that a statement added are known to SuiteQL from now on; dropped ones no longer."""
-        rows = self.cursor().execute("SELECT table_name, column_name, data_type FROM information_schema.columns")
-        kinds = {"BIGINT": "integer", "INTEGER": "integer", "DATE": "date", "TIMESTAMP": "datetime"}
+        rows = self.cursor().execute(
+            "SELECT table_name, column_name, data_type, comment FROM duckdb_columns() WHERE NOT internal"
+        )
         found: dict[str, dict[str, Column]] = {}
-        for table, column, data_type in rows.fetchall():
-            if table == "dual":
-                continue
-            known = self.tables[table].columns.get(column) if table in self.tables else None
-            kind = kinds.get(data_type, "money" if data_type.startswith("DECIMAL") else "string")
-            found.setdefault(table, {})[column.lower()] = known or Column(column.lower(), kind)  # type: ignore[arg-type]
+        for table, column, data_type, comment in rows.fetchall():
+            if table != "dual":
+                known = self.tables[table].columns.get(column) if table in self.tables and not comment else None
+                found.setdefault(table, {})[column.lower()] = known or column_of(column.lower(), data_type, comment)
         for name in [n for n in self.tables if n not in found]:
             del self.tables[name]
         for name, columns in found.items():

@@ -35,7 +35,7 @@ def find_record(tables: Tables, name: str) -> tuple[Table, Slice | None] | None:
         for part in table.slices:
             if part.record_type.replace("_", "") == plain:
                 return table, part
-    table_found = tables.get(plain)
+    table_found = tables.get(plain) or tables.get(name.lower())
     return (table_found, None) if table_found else None
 
 
@@ -70,9 +70,7 @@ def _property(column: Column, address: str, targets: dict[str, str]) -> dict[str
                 },
             }
             if column.references in targets:
-                name = targets[column.references]
-                body["$ref"] = f"/services/rest/record/v1/metadata-catalog/{name}"
-                body["x-ns-record"] = name
+                body["$ref"] = f"/services/rest/record/v1/metadata-catalog/{targets[column.references]}"
         case "boolean":
             body["type"] = "boolean"
         case "integer":
@@ -91,10 +89,13 @@ def _property(column: Column, address: str, targets: dict[str, str]) -> dict[str
 
 
 def metadata_names(tables: Tables) -> dict[str, str]:
-    """Metadata name of each record type: ``sales_order`` is ``salesOrder``."""
+    """Metadata name of each record type: ``sales_order`` is ``salesOrder``; a custom record is called as its table."""
     result = {}
     for table in tables.values():
+        custom = table.name.startswith("customrecord")
+        if custom:
+            result[table.name] = table.name
         for part in table.slices:
             first, *others = part.record_type.split("_")
-            result[part.record_type] = first + "".join(word.capitalize() for word in others)
+            result[part.record_type] = table.name if custom else first + "".join(word.capitalize() for word in others)
     return result

@@ -194,7 +194,7 @@ class Simulator:
 
     async def _metadata_list(self, request: Request) -> Response:
         async def work() -> Response:
-            names = sorted(metadata_names(self.dataset.tables).values())
+            names = sorted(set(metadata_names(self.dataset.tables).values()))
             items = [{"name": n, "links": [{"rel": "canonical", "href": f"{_address(request)}/{n}"}]} for n in names]
             return responses.json_response({"items": items})
 

@@ -7,7 +7,7 @@ creates anything (``dataset.py``).
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 from zlib import crc32
 
 import sqlglot
@@ -47,6 +47,16 @@ SCALED_SIZES = {
 }
 _ITEM_SIZE, _OTHER_SIZE, _OTHER_LIST_SIZE = 150, 1500, 25
 _LINES_PER_TRANSACTION = 2
+_KINDS_OF_TYPES: Mapping[str, tuple[tuple[Kind, ...], Kind]] = {
+    "BIGINT": (("integer", "reference"), "integer"),
+    "INTEGER": (("integer", "reference"), "integer"),
+    "DECIMAL": (("money", "decimal", "percent"), "money"),
+    "DOUBLE": (("money", "decimal", "percent"), "decimal"),
+    "DATE": (("date",), "date"),
+    "TIMESTAMP": (("datetime",), "datetime"),
+    "VARCHAR": (("string", "text", "boolean"), "string"),
+}
+"""What a column of a DuckDB type may be by its name, and what it is otherwise."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +211,18 @@ def _guessed(name: str, kind: Kind, catalog: Catalog, table: Table) -> Column:
     if target == "" and len(table.slices) == 1:
         target = table.slices[0].record_type
     return Column(name, kind, target if target in catalog else None)
+
+
+def column_of(name: str, data_type: str, comment: str | None = None) -> Column:
+    """A column that a statement added: its kind as its DuckDB comment says (``reference customer``), or its name and
+    type suggest."""
+    kind, _, target = (comment or "").partition(" ")
+    if kind in get_args(Kind):
+        return Column(name, kind, target or None)  # type: ignore[arg-type]
+    of_type = data_type.partition("(")[0]
+    likely, otherwise = _KINDS_OF_TYPES.get(of_type, _KINDS_OF_TYPES["VARCHAR"])
+    guessed = guess_kind(name)
+    return Column(name, guessed if guessed in likely else otherwise, REFERENCE_TARGETS.get(name) or None)
 
 
 def _merged(old: Column | None, new: Column) -> Column:

@@ -227,7 +227,7 @@ def test_metadata_names_and_types_the_columns(dataset: Dataset) -> None:
         "format": "date-time",
         "nullable": True,
     }
-    assert properties["entity"]["x-ns-record"] == "customer"
+    assert properties["entity"]["$ref"].endswith("/metadata-catalog/customer")
     assert set(body["x-ns-filterable"]) == set(properties)
     assert find_record(dataset.tables, "nothing") is None
     assert camel_case("custrecord_x") == "custrecord_x"
