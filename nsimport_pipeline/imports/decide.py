@@ -17,8 +17,9 @@ from nsimport_pipeline.errors import Category
 from nsimport_pipeline.imports.failures import after_failure
 from nsimport_pipeline.imports.records import Batch, Hold, ImportJob, RunSpec, RunView, TypePlan, Wave
 from nsimport_pipeline.imports.states import FINISHED_WAVES, BatchState, ImportState, WaveState
-from nsimport_pipeline.imports.waves import PlannedWave, plan_runs
+from nsimport_pipeline.imports.waves import PlannedWave, plan_runs, plan_waves
 
+NOT_BEGUN = "its run ended before it was begun"
 PLANNING_PATIENCE = timedelta(minutes=30)
 """An import still being planned after so long was left behind by a process that died."""
 
@@ -78,6 +79,14 @@ class Regroup:
 
 
 @dataclass(frozen=True, slots=True)
+class CountAgain:
+    """Do the last batch of each of some record types once more, in new waves, so that its run takes the final count."""
+
+    batches: tuple[Batch, ...]
+    waves: tuple[PlannedWave, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FinishWave:
     wave: int
     state: WaveState
@@ -126,6 +135,7 @@ Action = (
     | MarkProcessing
     | Fold
     | Regroup
+    | CountAgain
     | FinishWave
     | Stop
     | CancelWaiting
@@ -177,7 +187,9 @@ def _fold(snapshot: Snapshot, now: datetime) -> Iterable[Action]:
             if runs and all(run.ended for run in runs):
                 # A run that died over one batch does not count against those it had not come to.
                 failed = any(run.outcome == "failed" and run.run_id not in began for run in runs)
-                yield _folded(snapshot.job, batch, int(failed), "its run ended before it was begun", now)
+                # Left once for no reason may be bad luck; twice in a row counts, or it might go on for ever.
+                again = batch.failure_reason == NOT_BEGUN
+                yield _folded(snapshot.job, batch, int(failed or again), NOT_BEGUN, now)
 
 
 def _folded(job: ImportJob, batch: Batch, attempts: int, reason: str, now: datetime) -> Fold:
@@ -317,10 +329,16 @@ def _dispatched_runs(wave: Wave, members: Iterable[Batch]) -> list[RunSpec]:
 
 
 def _finish_import(snapshot: Snapshot) -> Iterable[Action]:
-    counted = {batch.record_type for batch in snapshot.batches}
-    unchecked = [plan.record_type for plan in snapshot.types if plan.record_type in counted and plan.in_sync is None]
-    # The run that settles a record type's last batch counts it; only when none is left is that given up.
-    if unchecked and (snapshot.runs is None or any(not run.ended for run in snapshot.runs)):
+    uncounted = _uncounted(snapshot)
+    # The run that settles a record type's last batch counts it; only when none is left is that looked after.
+    if uncounted and (snapshot.runs is None or any(not run.ended for run in snapshot.runs)):
+        return
+    again = tuple(batch for batch in uncounted.values() if batch.attempts <= snapshot.job.retry_attempts)
+    if again:
+        levels = {batch.record_type: batch.level for batch in again}
+        number = max(wave.number for wave in snapshot.waves) + 1
+        waves = plan_waves((batch.range for batch in again), levels, snapshot.job.wave_size, number)
+        yield CountAgain(again, tuple(waves))
         return
     failed = sum(1 for batch in snapshot.batches if batch.state is BatchState.FAILED)
     cancelled = sum(1 for batch in snapshot.batches if batch.state is BatchState.CANCELLED)
@@ -334,8 +352,30 @@ def _finish_import(snapshot: Snapshot) -> Iterable[Action]:
     elif incomplete:
         reason = f"NetSuite has more records than arrived: {', '.join(incomplete)}"
         yield FinishImport(ImportState.COMPLETED_WITH_FAILURES, reason)
+    elif uncounted:
+        reason = f"the final count could not be taken: {', '.join(uncounted)}"
+        yield FinishImport(ImportState.COMPLETED_WITH_FAILURES, reason)
     else:
         yield FinishImport(ImportState.COMPLETED, None)
+
+
+def _uncounted(snapshot: Snapshot) -> dict[str, Batch]:
+    """Record types that are all in without a final count, with the last batch of each.
+
+    Partitions launched by hand are not counted, and where batches failed it is known that something is missing.
+    """
+    if snapshot.job.origin == "manual":
+        return {}
+    members: dict[str, list[Batch]] = defaultdict(list)
+    for batch in snapshot.batches:
+        members[batch.record_type].append(batch)
+    return {
+        plan.record_type: max(members[plan.record_type], key=lambda batch: batch.range.number)
+        for plan in snapshot.types
+        if plan.in_sync is None
+        and members[plan.record_type]
+        and all(batch.state is BatchState.COMPLETED for batch in members[plan.record_type])
+    }
 
 
 def _release(snapshot: Snapshot) -> Iterable[Action]:

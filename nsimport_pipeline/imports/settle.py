@@ -16,6 +16,7 @@ from nsimport_pipeline.imports.decide import (
     Action,
     CancelRun,
     CancelWaiting,
+    CountAgain,
     Dispatch,
     FinishImport,
     FinishWave,
@@ -48,6 +49,8 @@ class Outcome:
     reason: str = ""
     """Why the import is where it is."""
     finished: ImportState | None = None
+    repairs: tuple[Fold | CountAgain, ...] = ()
+    """What was found broken, and mended."""
 
 
 def settle(
@@ -66,6 +69,7 @@ def settle(
     submit: dict[tuple[int, int], RunSpec] = {}
     cancel: dict[str, None] = {}
     release: dict[str, Hold] = {}
+    repairs: list[Fold | CountAgain] = []
     reason = ""
     for _ in range(MOST_ROUNDS):
         moment = now()
@@ -74,7 +78,7 @@ def settle(
             snapshot = read_snapshot(connection, import_id, runs, slots)
             if snapshot is None or snapshot.job.state not in OPEN_IMPORTS:
                 state = snapshot.job.state if snapshot else None
-                return Outcome((), tuple(cancel), tuple(release.items()), reason, state)
+                return Outcome((), tuple(cancel), tuple(release.items()), reason, state, tuple(repairs))
             decision = decide(snapshot, moment)
             reason = decision.reason
             changed = False
@@ -88,10 +92,13 @@ def settle(
                     case Release(run_id, hold):
                         release[run_id] = hold
                     case _:
-                        changed |= _apply(connection, snapshot, action, moment)
+                        applied = _apply(connection, snapshot, action, moment)
+                        changed |= applied
+                        if applied and isinstance(action, Fold | CountAgain):
+                            repairs.append(action)
         if not changed:
             break
-    return Outcome(tuple(submit.values()), tuple(cancel), tuple(release.items()), reason)
+    return Outcome(tuple(submit.values()), tuple(cancel), tuple(release.items()), reason, repairs=tuple(repairs))
 
 
 def read_snapshot(
@@ -131,6 +138,13 @@ def _apply(connection: Connection, snapshot: Snapshot, action: Action, now: date
             if moved:
                 store.record_event(connection, import_id, "batches_retried", now, wave=wave.number, message=message)
             return bool(moved)
+        case CountAgain(batches, waves):
+            if store.count_again(connection, batches) != len(batches):
+                raise RuntimeError("a batch was not as the snapshot of the same transaction had it")
+            for planned in waves:
+                store.regroup(connection, import_id, planned, now)
+            missing = ", ".join(batch.record_type for batch in batches)
+            store.record_event(connection, import_id, "count_lost", now, message=f"no final count of {missing}")
         case FinishWave(number, state):
             if not store.move_wave(connection, import_id, number, state, now):
                 return False

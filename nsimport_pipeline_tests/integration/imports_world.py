@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 
 from nsimport_pipeline.errors import Category
 from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.decide import CountAgain
 from nsimport_pipeline.imports.failures import after_failure
 from nsimport_pipeline.imports.gate import GateRun, admit
 from nsimport_pipeline.imports.plan import Plan, PlannedType, key_ranges
@@ -108,6 +109,8 @@ class World:
         """Failures that each batch may be charged with, since it was last resumed."""
         self.batches = batches
         self.outcomes: list[Outcome] = []
+        self.lost_counts = 0.0
+        """Share of final counts that come to nothing."""
         owner = tenant(
             wave_size=wave_size,
             completion_threshold=threshold,
@@ -165,6 +168,10 @@ class World:
             self.engine, self.id, slots=SLOTS, now=lambda: self.now, runs=None if views is None else lambda: views
         )
         self.outcomes.append(outcome)
+        for repair in outcome.repairs:
+            if isinstance(repair, CountAgain):
+                for batch in repair.batches:
+                    self.charge(batch, 1)
         return outcome
 
     def tick(self, *, killed_after: int | None = None) -> Outcome:
@@ -276,8 +283,25 @@ class World:
         """The process ends in good order: batches in hand are given back, and the control tables settled."""
         for batch in list(run.held):
             self.release(run, batch)
+        self.count(run)
+        for batch in self.stored():
+            # A run that leaves batches without having begun them may be counted.
+            if batch.state is BatchState.DISPATCHED and (batch.wave, batch.run_number) == (
+                run.spec.wave,
+                run.spec.number,
+            ):
+                self.charge(batch, 1)
         self.settle(None)
         run.outcome = outcome
+
+    def count(self, run: FakeRun) -> None:
+        """The final count of a record type, if this run settled its last batch; one that fails is not missed."""
+        name = run.spec.record_type
+        with self.engine.begin() as connection:
+            left = store.unfinished_batches(connection, self.id, name)
+            if run.todo is not None and not left and self.random.random() >= self.lost_counts:
+                check = {"source_count": 0, "table_count": 0, "in_sync": True}
+                store.record_check(connection, self.id, name, **check, now=self.now)  # type: ignore[arg-type]
 
     def crash(self, run: FakeRun) -> None:
         """The process is gone, whatever it was doing."""
@@ -346,6 +370,7 @@ class World:
 
     def calm(self, rounds: int = 400) -> None:
         """From now on nothing goes wrong. Returns when the import is over; it has to be, some time."""
+        self.lost_counts = 0.0
         for _ in range(rounds):
             if self.job.state not in OPEN_IMPORTS and not self.alive():
                 return

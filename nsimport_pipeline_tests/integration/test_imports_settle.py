@@ -67,6 +67,7 @@ class Chaos:
             continue_on_permanent=random.random() < 0.8,
             random=random,
         ).plan()
+        self.world.lost_counts = random.choice([0.0, 0.5])
         self.late = Outcome()
         self.told: list[str] = []
 
@@ -191,6 +192,8 @@ class Chaos:
         states = world.states()
         if world.job.state is ImportState.COMPLETED:
             assert set(states) <= {"completed"}
+            with world.engine.connect() as connection:
+                assert all(plan.in_sync for plan in store.type_plans(connection, world.id))
         elif world.job.state is ImportState.COMPLETED_WITH_FAILURES:
             # Cancelled ones only if others of a cancelled import were retried.
             assert {"failed", "cancelled"} & set(states) <= set(states) <= {"completed", "failed", "cancelled"}
@@ -409,6 +412,64 @@ def test_runs_that_die_before_they_begin_anything_are_not_started_for_ever(engin
         world.wait(60)
     assert world.job.state is ImportState.COMPLETED_WITH_FAILURES
     assert len(world.runs) == 3
+
+
+def test_a_run_that_succeeds_without_taking_its_batches_is_not_started_for_ever(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 2)], retry_attempts=2).plan()
+    attempts = []
+    for _ in range(10):
+        world.tick()
+        for run in world.alive():
+            run.outcome = "succeeded"
+        world.wait(60)
+        attempts.append(world.stored()[0].attempts)
+    assert sorted(set(attempts)) == [0, 1, 2, 3]
+    assert attempts[:2] == [0, 0]  # the first time is not counted
+    assert world.job.state is ImportState.COMPLETED_WITH_FAILURES
+    assert len(world.runs) == 4
+
+
+# ---------------------------------------------------------------- the final count
+
+
+def all_in_but_not_counted(world: World) -> None:
+    """Every batch of the first record type is completed by a run that is killed before it could count them."""
+    world.tick()
+    world.ask_gate()
+    run = run_of(world, 1)
+    world.begin(run)
+    while run.todo:
+        batch = world.claim(run)
+        assert batch is not None
+        world.complete(run, batch)
+    run.outcome = "failed"
+
+
+def test_a_final_count_that_was_lost_with_its_run_is_taken_by_doing_the_last_batch_again(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 3), ("b", 1, 1)]).plan()
+    all_in_but_not_counted(world)
+    world.work_through(run_of(world, 2))
+    world.tick()
+
+    assert world.job.state is ImportState.RUNNING
+    again = [(b.record_type, b.range.partition_key) for b in world.stored() if not b.terminal]
+    assert again == [("a", "2000")]
+    world.calm()
+    assert world.job.state is ImportState.COMPLETED
+    with engine.connect() as connection:
+        assert [plan.in_sync for plan in store.type_plans(connection, world.id)] == [True, True]
+
+
+def test_an_import_whose_count_can_never_be_taken_does_not_end_as_completed(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 2)], retry_attempts=2).plan()
+    world.lost_counts = 1.0
+    for _ in range(20):
+        world.tick()
+        for run in world.alive():
+            world.work_through(run)
+    assert world.job.state is ImportState.COMPLETED_WITH_FAILURES
+    assert world.job.failure_reason == "the final count could not be taken: a"
+    assert len(world.runs) == 4
 
 
 # ---------------------------------------------------------------- steering

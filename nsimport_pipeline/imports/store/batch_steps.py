@@ -162,6 +162,11 @@ def reopen_batches(connection: Connection, batches: Iterable[BatchRecord]) -> in
     return _put_back(connection, batches, TERMINAL_BATCHES, values)
 
 
+def count_again(connection: Connection, batches: Iterable[BatchRecord]) -> int:
+    """Put completed batches back to pending, for the final count that their runs owe: that uses up an attempt."""
+    return _put_back(connection, batches, {BatchState.COMPLETED}, {"attempts": wave_batches.c.attempts + 1})
+
+
 def take_back_batches(connection: Connection, batches: Iterable[BatchRecord]) -> int:
     """Put unsettled batches back to pending, whoever has them: what a run still does for one is rolled back."""
     return _put_back(connection, batches, frozenset(BatchState) - TERMINAL_BATCHES, {})
