@@ -33,6 +33,7 @@ _COMMANDS = {
     "slots": "showing:slots",
     "errors": "showing:errors",
     "rejects": "showing:rejects",
+    "events": "observing:events",
     "reconcile": "steering:reconcile",
     "doctor": "doctor:doctor",
 }

@@ -19,6 +19,7 @@ from nsimport_pipeline.defs.slots import free_slots_of_the_dead, slot_use
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.progress import Status
 from nsimport_pipeline.imports.progress import status as status_of
+from nsimport_pipeline.telemetry.performance import Performance, measure
 from nsimport_pipeline.warehouse.engine import read_only
 
 LATEST = 20
@@ -32,11 +33,14 @@ def status(import_id: str | None, tenant: str | None, as_json: bool) -> None:
     """Show one import, or the latest ones of a tenant: how far it is, and what it waits for."""
     if import_id is not None:
         found = _status(import_id)
+        performance = _performance(import_id)
+        found["performance"] = performance.document()
         if as_json:
             print_json(found)
         else:
             print_summary(found)
             click.echo(_slots_line(found["slots"]))
+            click.echo("\n".join([performance.line, *performance.advice]))
         return
     owner, engine = read_tenant(only_tenant(tenant))
     with read_only(engine).connect() as connection:
@@ -175,6 +179,14 @@ def _status(import_id: str) -> Status:
     tenant, engine, _ = find_import(import_id)
     with dagster_instance() as instance:
         return current_status(instance, engine, tenant, import_id)
+
+
+def _performance(import_id: str) -> Performance:
+    tenant, engine, _ = find_import(import_id)
+    with read_only(engine).connect() as connection:
+        facts = store.import_facts(connection, import_id)
+    assert facts is not None  # noqa: S101 it was found
+    return measure(facts, datetime.now(UTC), slots=tenant.slots)
 
 
 def _slots_line(slots: dict[str, Any]) -> str:

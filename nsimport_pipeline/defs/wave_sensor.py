@@ -20,6 +20,7 @@ from nsimport_pipeline.errors import NsimportError
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.records import Hold, ImportJob, RunSpec, RunView
 from nsimport_pipeline.imports.settle import Outcome, settle
+from nsimport_pipeline.imports.stuck import note_stuck_wave
 from nsimport_pipeline.settings import Tenant
 from nsimport_pipeline.warehouse.engine import read_only
 from nsimport_pipeline.warehouse.errors import classify
@@ -74,7 +75,9 @@ def tick(instance: dg.DagsterInstance, tenant_name: str) -> tuple[list[dg.RunReq
         if outcome.submit:
             register_partitions(instance, engine, tenant, {spec.record_type for spec in outcome.submit})
         requests += [run_request(job, spec) for spec in outcome.submit]
-        messages.append(f"{job.import_id}: {outcome.reason or outcome.finished}")
+        stuck = note_stuck_wave(engine, job, tenant.wave_timeout, datetime.now(UTC))
+        said = "" if stuck is None else f" (wave {stuck} is stuck: nothing has moved for {tenant.wave_timeout} s)"
+        messages.append(f"{job.import_id}: {outcome.reason or outcome.finished}{said}")
     if jobs:
         free_slots_of_the_dead(instance, tenant.name, time.time())
     _clear_queue(instance, tenant.name, {job.import_id for job in jobs})

@@ -124,7 +124,8 @@ def _apply(connection: Connection, snapshot: Snapshot, action: Action, now: date
             if not store.move_wave(connection, import_id, wave, WaveState.DISPATCHING, now):
                 return False
             store.dispatch_batches(connection, import_id, specs, now)
-            store.move_import(connection, import_id, ImportState.RUNNING, now)
+            if store.move_import(connection, import_id, ImportState.RUNNING, now):
+                store.record_event(connection, import_id, "import_started", now)
             batches = sum(len(spec.partition_keys) for spec in specs)
             message = f"{batches} batches in {len(specs)} runs"
             store.record_event(connection, import_id, "wave_dispatched", now, wave=wave, message=message)
@@ -177,18 +178,6 @@ def _fold(connection: Connection, import_id: str, fold: Fold, now: datetime) -> 
         not_before=fold.not_before,
         attempts=fold.attempts,
     )
-    if folded:
-        store.record_event(
-            connection,
-            import_id,
-            "batch_folded",
-            now,
-            wave=batch.wave,
-            record_type=batch.record_type,
-            partition_key=batch.range.partition_key,
-            run_id=batch.run_id,
-            message=fold.reason,
-        )
     if folded and fold.attempts:
         store.record_error(
             connection,

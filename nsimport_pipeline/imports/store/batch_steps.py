@@ -17,6 +17,7 @@ from nsimport_pipeline.imports.states import (
     BatchState,
     sources,
 )
+from nsimport_pipeline.imports.store.journal import record_event
 from nsimport_pipeline.imports.store.rows import batch_of, chunks, may_become, naive
 from nsimport_pipeline.warehouse.control import (
     import_jobs,
@@ -121,7 +122,7 @@ def fail_batch(
     not_before: datetime | None = None,
     attempts: int = 1,
 ) -> bool:
-    """Mark a batch failed or to be retried, and count ``attempts`` more failures of it.
+    """Mark a batch failed or to be retried, count ``attempts`` more failures of it, and write the event of it.
 
     False if it is not as ``batch`` has it any more: in that state, that wave and that run's hands.
     """
@@ -143,6 +144,19 @@ def fail_batch(
             finished_at=naive(now) if to in TERMINAL_BATCHES else None,
         )
     ).rowcount
+    if taken:
+        owner = select(wave_batches.c.import_id).where(wave_batches.c.id == batch.id)
+        record_event(
+            connection,
+            connection.execute(owner).scalar_one(),
+            "batch_failed" if to is BatchState.FAILED else "batch_retried",
+            now,
+            wave=batch.wave,
+            record_type=batch.record_type,
+            partition_key=batch.range.partition_key,
+            run_id=batch.run_id,
+            message=f"{category.value}: {reason}",
+        )
     return bool(taken)
 
 

@@ -1,0 +1,58 @@
+"""``nsimport events``: what happened to an import, in the order of time, once or as it happens."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import click
+import orjson
+from sqlalchemy import Engine
+
+from nsimport_pipeline.commands.options import json_option, print_json
+from nsimport_pipeline.commands.session import find_import
+from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.states import OPEN_IMPORTS
+from nsimport_pipeline.telemetry import events as shown
+from nsimport_pipeline.telemetry.facts import Event
+from nsimport_pipeline.warehouse.engine import read_only
+
+FOLLOW_SECONDS = 1.0
+LATE = timedelta(minutes=2)
+"""An event is told that late at most after the moment it bears: that of its transaction's beginning, not its end."""
+
+
+@click.command()
+@click.argument("import_id", metavar="IMPORT")
+@click.option("--follow", is_flag=True, help="Go on with what happens until the import is over.")
+@click.option("--last", metavar="N", type=click.IntRange(1), help="Only the last N of what has happened so far.")
+@json_option
+def events(import_id: str, follow: bool, last: int | None, as_json: bool) -> None:
+    """Show what happened to an import: plan, waves, batches, retries, waits, its end.
+
+    With --follow and --json each event is one line of JSON.
+    """
+    _, engine, _ = find_import(import_id)
+    found, is_open = _read(engine, import_id, None)
+    seen = set(found)
+    if as_json and not follow:
+        print_json([shown.document(event) for event in found[-(last or 0) :]])
+        return
+    _print(found[-(last or 0) :], as_json)
+    while follow and is_open:
+        time.sleep(FOLLOW_SECONDS)
+        since = datetime.now(UTC) - LATE
+        found, is_open = _read(engine, import_id, since)
+        _print([event for event in found if event not in seen], as_json)
+        seen = {event for event in seen if event.at >= since} | set(found)
+
+
+def _read(engine: Engine, import_id: str, since: datetime | None) -> tuple[list[Event], bool]:
+    with read_only(engine).connect() as connection:
+        # The state first: what was written before the end is then among the events.
+        job = store.find_job(connection, import_id)
+    with read_only(engine).connect() as connection:
+        return store.events(connection, import_id, since), job is not None and job.state in OPEN_IMPORTS
+
+
+def _print(events: list[Event], as_json: bool) -> None:
+    for event in events:
+        click.echo(orjson.dumps(shown.document(event)).decode() if as_json else shown.line(event))
