@@ -102,5 +102,13 @@ class RecordNotAvailable(PermanentError):
     """A table that the account does not have, because of a feature, or that the role may not see."""
 
 
+class RecordDenied(RecordNotAvailable):
+    """A table that the role may not see, or that no account has."""
+
+
+class UnsupportedSearch(PermanentError):
+    """A statement that NetSuite does not carry out: for its shape, or, if it is a plain count, for this role."""
+
+
 class AccessDenied(PermanentError):
     """401 or 403: no request of this tenant can succeed until a person mends its credentials or role."""

@@ -22,7 +22,9 @@ from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.defs.slots import PoolSlots
 from nsimport_pipeline.errors import ImportFailure, NsimportError
 from nsimport_pipeline.imports import store
-from nsimport_pipeline.imports.batch import Columns, Interrupted, Result, RetryLog, Workshop
+from nsimport_pipeline.imports.account import record_left_out
+from nsimport_pipeline.imports.batch import Interrupted, Result, RetryLog, Workshop
+from nsimport_pipeline.imports.columns import Columns
 from nsimport_pipeline.imports.execute import Throttle, execute
 from nsimport_pipeline.imports.finish import FinalCount, final_count
 from nsimport_pipeline.imports.records import Batch, BatchStats, ImportJob, TypePlan, new_import_id
@@ -142,8 +144,8 @@ class _Run:
                 told = time.monotonic()
                 self._tell_progress()
         self._tell_progress()
-        for column, why in shop.columns.missing.items():
-            self.context.log.warning(f"column {column} left out: {why}")
+        for column in shop.columns.left_out:
+            self.context.log.warning(f"column {column.column} left out from now on: {column.reason}")
 
     def _job(self) -> ImportJob | None:
         """The import this run belongs to; one of its own if it was started, or executed again, by hand.
@@ -173,13 +175,18 @@ class _Run:
         )
 
     def _workshop(self, job: ImportJob, client: NetSuiteClient, retries: RetryLog) -> Workshop:
+        with read_only(self.engine).connect() as connection:
+            missing = [known.column for known in store.left_out(connection, self.record_type.name)]
         return Workshop(
             job=job,
             record_type=self.record_type,
             client=client,
             engine=self.engine,
             table=target_table(self.record_type),
-            columns=Columns(selected(self.record_type)),
+            columns=Columns(
+                selected(self.record_type, missing=missing),
+                lambda found: record_left_out(self.engine, job.import_id, self.record_type.name, found, _now()),
+            ),
             retries=retries,
             run_id=self.context.run_id,
             timezone=ZoneInfo(self.tenant.timezone),

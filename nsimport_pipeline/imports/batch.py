@@ -6,7 +6,7 @@ under which slot (``execute.py``).
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeVar
@@ -15,16 +15,17 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import SQLAlchemyError
 
-from nsimport_pipeline.errors import AccessDenied, Category, ImportFailure, NsimportError, TimedOut, UnknownColumn
+from nsimport_pipeline.errors import AccessDenied, Category, ImportFailure, NsimportError, TimedOut
 from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.columns import ONCE, Ask, Columns
 from nsimport_pipeline.imports.failures import after_failure
 from nsimport_pipeline.imports.records import Batch, BatchStats, ImportJob
 from nsimport_pipeline.imports.states import BatchState, ImportState
 from nsimport_pipeline.netsuite.client import Fetched, NetSuiteClient
 from nsimport_pipeline.netsuite.retrying import RetryEvent, RetryListener
-from nsimport_pipeline.netsuite.suiteql import Selected, without
+from nsimport_pipeline.netsuite.suiteql import Selected
 from nsimport_pipeline.record_types.criteria import RecordType
-from nsimport_pipeline.record_types.transform import Transformed, transform
+from nsimport_pipeline.record_types.transform import Transformed, transform, unfilled_columns
 from nsimport_pipeline.warehouse.deletes import mark_absent
 from nsimport_pipeline.warehouse.errors import classify
 from nsimport_pipeline.warehouse.upsert import upsert
@@ -53,24 +54,6 @@ class Result:
     def settled(self) -> bool:
         """Whether the batch will not be worked on again."""
         return self.outcome in ("completed", "failed")
-
-
-@dataclass(slots=True)
-class Columns:
-    """The columns fetched of a record type. Shrinks when the account turns out not to have one."""
-
-    selected: Sequence[Selected]
-    missing: dict[str, str] = field(default_factory=dict)
-    """NetSuite columns that were left out, and why."""
-
-    def drop(self, column: str, why: str) -> bool:
-        """Leave ``column`` out from now on. False if that changes nothing."""
-        kept = without(self.selected, [column])
-        if len(kept) == len(self.selected):
-            return False
-        self.selected = kept
-        self.missing[column] = why
-        return True
 
 
 class RetryLog:
@@ -117,6 +100,8 @@ class Page:
 
     batch: Batch
     fetched: Fetched
+    columns: tuple[Selected, ...]
+    """What was asked for."""
     retries: list[RetryEvent]
     """Requests that failed on the way."""
 
@@ -131,7 +116,8 @@ def fetch(batch: Batch, shop: Workshop) -> Page | Result:
     batch = replace(batch, state=BatchState.PROCESSING, run_id=shop.run_id)
     shop.retries.take()
     try:
-        return Page(batch, _fetch_range(batch, shop), shop.retries.take())
+        fetched, columns = _fetch_range(batch, shop)
+        return Page(batch, fetched, columns, shop.retries.take())
     except Interrupted:
         return release(batch, shop)
     except Exception as error:
@@ -172,13 +158,11 @@ def _as_failure(error: Exception) -> ImportFailure:
     return ImportFailure(f"unexpected {type(error).__name__} while the batch was worked on: please report it")
 
 
-def _fetch_range(batch: Batch, shop: Workshop) -> Fetched:
-    while True:
-        try:
-            return shop.client.fetch_range(shop.record_type, batch.range.low, batch.range.high, shop.columns.selected)
-        except UnknownColumn as error:
-            if not shop.columns.drop(error.column, str(error)):
-                raise
+def _fetch_range(batch: Batch, shop: Workshop) -> tuple[Fetched, tuple[Selected, ...]]:
+    def by(client: NetSuiteClient) -> Ask[Fetched]:
+        return lambda columns: client.fetch_range(shop.record_type, batch.range.low, batch.range.high, columns)
+
+    return shop.columns.fetch(by(shop.client), by(shop.client.following(ONCE)))
 
 
 def _persistently(shop: Workshop, work: Callable[[Connection], _T]) -> _T:
@@ -229,6 +213,7 @@ def _write_once(
         raws=transformed.raws,
         import_id=shop.job.import_id,
         imported_at=now.replace(tzinfo=None),
+        keep=unfilled_columns(shop.record_type, [column.alias for column in page.columns]),
     )
     rejected = [*transformed.rejected, *written.rejected]
     deleted = mark_absent(

@@ -343,20 +343,27 @@ def _finish_import(snapshot: Snapshot) -> Iterable[Action]:
     failed = sum(1 for batch in snapshot.batches if batch.state is BatchState.FAILED)
     cancelled = sum(1 for batch in snapshot.batches if batch.state is BatchState.CANCELLED)
     incomplete = [plan.record_type for plan in snapshot.types if plan.incomplete]
-    if failed:
-        yield FinishImport(ImportState.COMPLETED_WITH_FAILURES, f"{failed} batches failed")
-    elif cancelled:
-        # Some of a cancelled import were retried, the others are still to be done.
-        reason = f"{cancelled} batches were cancelled: `nsimport resume` goes on with them"
-        yield FinishImport(ImportState.COMPLETED_WITH_FAILURES, reason)
-    elif incomplete:
-        reason = f"NetSuite has more records than arrived: {', '.join(incomplete)}"
-        yield FinishImport(ImportState.COMPLETED_WITH_FAILURES, reason)
-    elif uncounted:
-        reason = f"the final count could not be taken: {', '.join(uncounted)}"
+    reasons = [_unfinished(failed, cancelled, incomplete, list(uncounted))]
+    if denied := [plan.record_type for plan in snapshot.types if plan.denied]:
+        reasons.append(f"the role may not see {', '.join(denied)}")
+    if reason := "; ".join(filter(None, reasons)):
         yield FinishImport(ImportState.COMPLETED_WITH_FAILURES, reason)
     else:
         yield FinishImport(ImportState.COMPLETED, None)
+
+
+def _unfinished(failed: int, cancelled: int, incomplete: list[str], uncounted: list[str]) -> str | None:
+    """What of the batches did not come to a good end, the gravest first."""
+    if failed:
+        return f"{failed} batches failed"
+    if cancelled:
+        # Some of a cancelled import were retried, the others are still to be done.
+        return f"{cancelled} batches were cancelled: `nsimport resume` goes on with them"
+    if incomplete:
+        return f"NetSuite has more records than arrived: {', '.join(incomplete)}"
+    if uncounted:
+        return f"the final count could not be taken: {', '.join(uncounted)}"
+    return None
 
 
 def _uncounted(snapshot: Snapshot) -> dict[str, Batch]:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Protocol
 
-from nsimport_pipeline.errors import AccessDenied, PermanentError, RecordNotAvailable, ServerError
+from nsimport_pipeline.errors import AccessDenied, PermanentError, RecordNotAvailable, ServerError, UnsupportedSearch
+from nsimport_pipeline.imports.account import absence
 from nsimport_pipeline.imports.records import KeyRange
 from nsimport_pipeline.imports.waves import PlannedWave, plan_waves
 from nsimport_pipeline.netsuite.client import KeyCount, Page
@@ -44,6 +45,8 @@ class PlannedType:
     requests: int
     """Requests that planning this record type took."""
     unavailable: str | None = None
+    denied: bool = False
+    """Whether it is unavailable because the role may not see it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +118,9 @@ def plan_type(record_type: RecordType, level: int, *, client: Querier, batch_siz
     """
     try:
         counted = client.count(record_type)
-    except RecordNotAvailable as error:
-        feature = record_type.source.requires
-        hint = f" (needs the {feature} feature, and a role that may see it)" if feature else ""
-        return PlannedType(record_type.name, level, 0, None, (), 1, unavailable=f"{error}{hint}")
+    except (RecordNotAvailable, UnsupportedSearch) as error:
+        state, reason = absence(record_type, error)
+        return PlannedType(record_type.name, level, 0, None, (), 1, unavailable=reason, denied=state == "denied")
     if counted.n == 0 or counted.low is None or counted.high is None:
         return PlannedType(record_type.name, level, 0, None, (), 1)
     # From the beginning rather than from the lowest key there is now: a record below it may have been deleted.

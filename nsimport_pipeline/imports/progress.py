@@ -119,7 +119,7 @@ def _by_state(rows: Iterable[RowMapping]) -> dict[str, int]:
 
 def _type_state(plan: TypePlan, batches: Mapping[str, int], job: ImportJob) -> str:
     if plan.unavailable:
-        return "unavailable"
+        return "denied" if plan.denied else "unavailable"
     total = batches["total"]
     if job.state is ImportState.PLANNING:
         return "pending"

@@ -44,7 +44,9 @@ class TypePlan:
     upper_bound: int | None
     """Highest key at plan time; None if there were no records."""
     unavailable: str | None = None
-    """Why the account does not have this record type, if so."""
+    """Why the account does not give this record type out, if so."""
+    denied: bool = False
+    """Whether that is because the role may not see it: then records are missing."""
     source_count: int | None = None
     table_count: int | None = None
     in_sync: bool | None = None
@@ -53,6 +55,30 @@ class TypePlan:
     def incomplete(self) -> bool:
         """Whether records are missing. A surplus is none: NetSuite deleted records after they were imported."""
         return self.in_sync is False and (self.table_count or 0) < (self.source_count or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A column that is not fetched, because the account refuses it or fails over it."""
+
+    column: str
+    """NetSuite's name for it, or the lower-case alias of what is computed."""
+    category: Category
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccountType:
+    """What an account is known to have of a record type."""
+
+    record_type: str
+    state: Literal["available", "unavailable", "denied"]
+    """``unavailable``: a feature that is off. ``denied``: the role may not see it."""
+    checked_at: datetime
+    reason: str | None = None
+    probed_for: str | None = None
+    """Fingerprint of the columns that were asked for; None if they were not."""
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

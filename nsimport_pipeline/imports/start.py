@@ -10,7 +10,7 @@ from datetime import datetime
 
 from sqlalchemy import Engine, Table
 
-from nsimport_pipeline.errors import RefusedError
+from nsimport_pipeline.errors import Category, RefusedError
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.plan import Plan
 from nsimport_pipeline.imports.records import ImportJob, Mode, Origin, RunSpec, TypePlan, new_import_id
@@ -90,9 +90,19 @@ def write_plan(
         store.update_type_plans(
             connection,
             job.import_id,
-            [TypePlan(p.record_type, p.level, p.records, p.upper_bound, p.unavailable) for p in plan.types],
+            [TypePlan(p.record_type, p.level, p.records, p.upper_bound, p.unavailable, p.denied) for p in plan.types],
         )
         for planned in plan.types:
+            if planned.denied:
+                store.record_error(
+                    connection,
+                    job.import_id,
+                    Category.PERMANENT_ERROR,
+                    planned.unavailable or "",
+                    now,
+                    record_type=planned.record_type,
+                    final=True,
+                )
             if planned.unavailable:
                 continue
             if tables is not None:

@@ -8,6 +8,7 @@ Does not belong here: statements (``suiteql.py``), signing (``auth.py``), what a
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -95,6 +96,12 @@ class NetSuiteClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def following(self, policy: RetryPolicy) -> "NetSuiteClient":
+        """The same client with another policy: it shares connections and tokens, and ends with this one."""
+        other = copy(self)
+        other._policy = policy
+        return other
 
     def close(self) -> None:
         """Let go of the connections."""

@@ -22,10 +22,12 @@ from nsimport_pipeline.errors import (
     IncompleteResponse,
     PermanentError,
     RateLimited,
+    RecordDenied,
     RecordNotAvailable,
     ServerError,
     TimedOut,
     UnknownColumn,
+    UnsupportedSearch,
 )
 
 DETAIL_LENGTH = 300
@@ -40,10 +42,9 @@ _UNKNOWN_COLUMN = (
     re.compile(r"Unknown identifier '([^']{1,200})'", re.IGNORECASE),
     re.compile(r"Field '([^']{1,200})' for record '[^']*' was not found", re.IGNORECASE),
 )
-_NO_RECORD = (
-    re.compile(r"(?<!for )Record '([^']{1,200})' was not found", re.IGNORECASE),
-    re.compile(r"Invalid search type: ([A-Za-z0-9_]{1,200})", re.IGNORECASE),
-)
+_NO_RECORD = re.compile(r"(?<!for )Record '([^']{1,200})' was not found", re.IGNORECASE)
+_UNSUPPORTED = re.compile(r"Invalid or unsupported search", re.IGNORECASE)
+_NO_SEARCH = re.compile(r"Invalid search type: ([A-Za-z0-9_]{1,200})", re.IGNORECASE)
 _COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 _TOKEN_ADVICE = {
@@ -132,12 +133,15 @@ def _classify(status: int, refusal: _Refusal) -> ImportFailure:
     for pattern in _UNKNOWN_COLUMN:
         if (match := pattern.search(refusal.text)) and (column := _column(match.group(1))):
             return UnknownColumn(f"{said}: the account has no column {column!r} here", column=column)
-    for pattern in _NO_RECORD:
-        if match := pattern.search(refusal.text):
-            return RecordNotAvailable(
-                f"{said}: the account has no table {redact(match.group(1))!r}, or the role may not see it: "
-                "check the feature it belongs to and the role's permissions"
-            )
+    if match := _NO_RECORD.search(refusal.text):
+        return RecordNotAvailable(
+            f"{said}: the account has no table {redact(match.group(1))!r}, or the role may not see it: "
+            "check the feature it belongs to and the role's permissions"
+        )
+    if match := _NO_SEARCH.search(refusal.text):
+        return RecordDenied(f"{said}: the role may not see table {redact(match.group(1))!r}, or there is none")
+    if _UNSUPPORTED.search(refusal.text):
+        return UnsupportedSearch(said)
     return PermanentError(said)
 
 

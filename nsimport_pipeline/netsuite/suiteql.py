@@ -87,8 +87,15 @@ def selected(
 
 
 def without(columns: Sequence[Selected], missing: Collection[str]) -> list[Selected]:
-    """``columns`` less everything that reads one of the ``missing`` NetSuite columns; the first one, the key, stays."""
-    return [*columns[:1], *(column for column in columns[1:] if not any(column.reads(name) for name in missing))]
+    """``columns`` less everything that reads one of the ``missing`` NetSuite columns or has it as its alias.
+
+    The first one, the key, stays.
+    """
+    unwanted = {name.lower() for name in missing}
+    return [
+        *columns[:1],
+        *(c for c in columns[1:] if c.alias not in unwanted and not any(c.reads(name) for name in unwanted)),
+    ]
 
 
 def column_groups(columns: Sequence[Selected], limit: int = COLUMN_LIMIT) -> list[list[Selected]]:

@@ -110,6 +110,8 @@ class Source(_Strict):
     """Column with the id that another system gave the record (``externalid``), if the table has one."""
     requires: str | None = None
     """The NetSuite feature this table belongs to, named in messages when it is off."""
+    permission: str | None = None
+    """The permission that a role needs to see the table, as NetSuite's role page names it."""
 
 
 class RecordType(_Strict):

@@ -7,7 +7,7 @@ Works column by column, never row by row. A value that its column cannot hold ex
 that names the column; the other rows go on.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -110,6 +110,13 @@ def table_columns(record_type: RecordType, *, store_raw: bool) -> tuple[str, ...
     """The columns that ``transform`` fills, in their order."""
     names = [column for field in record_type.fields for column in (field.name, field.display_column) if column]
     return ("refid", "external_id", *names, *(("raw",) if store_raw else ()))
+
+
+def unfilled_columns(record_type: RecordType, keys: Collection[str]) -> frozenset[str]:
+    """The columns for which rows with only these (lower-case) keys have no value: they were not asked for."""
+    asked = set(keys)
+    targets = _targets(record_type, AccountFormats(ZoneInfo("UTC")))
+    return frozenset(target.column for target in targets if asked.isdisjoint(target.keys))
 
 
 def _targets(record_type: RecordType, account: AccountFormats) -> list[_Target]:

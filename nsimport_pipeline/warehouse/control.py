@@ -68,6 +68,7 @@ import_record_types = Table(
     Column("expected", BigInteger, nullable=False),
     Column("upper_bound", BigInteger),
     Column("unavailable", Text),
+    Column("denied", Boolean, nullable=False, server_default="0"),
     Column("source_count", BigInteger),
     Column("table_count", BigInteger),
     Column("in_sync", Boolean),
@@ -192,6 +193,28 @@ rejected_records = Table(
     Column("raw", _Long, nullable=False),
     Column("rejected_at", _Timestamp, nullable=False),
     Index("ix_rejected_records_batch", "import_id", "record_type", "partition_key"),
+    **_OPTIONS,
+)
+
+account_record_types = Table(
+    "account_record_types",
+    control,
+    Column("record_type", String(64), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text),
+    Column("probed_for", String(32)),
+    Column("checked_at", _Timestamp, nullable=False),
+    **_OPTIONS,
+)
+
+account_columns = Table(
+    "account_columns",
+    control,
+    Column("record_type", String(64), primary_key=True),
+    Column("column_name", String(128), primary_key=True),
+    Column("category", String(32), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("checked_at", _Timestamp, nullable=False),
     **_OPTIONS,
 )
 

@@ -8,7 +8,7 @@ No savepoints: InnoDB and SQLite take a failed statement back by themselves and 
 twice by an upsert is written once.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -63,11 +63,13 @@ def upsert(
     raws: Sequence[Mapping[str, Any]],
     import_id: str,
     imported_at: datetime,
+    keep: Collection[str] = (),
 ) -> Upserted:
     """Insert or update ``rows`` by ``refid``, in the caller's transaction.
 
     ``columns`` name the rows' values; ``refid`` is one of them, and each refid is given once. ``raws``: the row of
     NetSuite behind each of ``rows``. ``imported_at`` is a naive UTC time. A stored row is no longer marked as deleted.
+    ``keep``: columns that only new rows take; rows that are there keep what they have.
 
     Raises TimedOut if the transaction has to be repeated as a whole (deadlock, lost connection, lock wait, disk
     full), and DatabaseSchemaError, AccessDenied or ImportFailure if the table takes no row at all.
@@ -75,7 +77,7 @@ def upsert(
     if not rows:
         return Upserted(0, 0, [])
     columns, rows = _in_table_order(table, columns, rows)
-    batch = _Batch(connection, table, columns, (imported_at, import_id, None))
+    batch = _Batch(connection, table, columns, (imported_at, import_id, None), frozenset(keep))
     sent = False
     try:
         batch.check_types(rows)
@@ -95,12 +97,14 @@ def upsert(
     return Upserted(len(rows) - len(rejected), batch.statements, rejected, left_out)
 
 
-def upsert_statement(table: sa.Table, columns: Sequence[str], dialect: Dialect) -> str:
+def upsert_statement(table: sa.Table, columns: Sequence[str], dialect: Dialect, keep: Collection[str] = ()) -> str:
     """The upsert of one row of ``columns`` (in the table's order) as ``dialect`` spells it, with its placeholders.
+
+    A row that is there keeps its values of the columns in ``keep``.
 
     Differs by server: MariaDB and MySQL before 8.0.20 have ``VALUES(column)``, later MySQL a row alias.
     """
-    changing = [name for name in columns if name != "refid"]
+    changing = [name for name in columns if name != "refid" and name not in keep]
     if dialect.name == "sqlite":
         into_sqlite = sqlite.insert(table)
         new = into_sqlite.excluded
@@ -125,6 +129,7 @@ class _Batch:
     columns: tuple[str, ...]
     stamp: Row
     """Values of ``STAMP_COLUMNS``, the same for every row."""
+    keep: frozenset[str] = frozenset()
     statements: int = 0
     _send: Callable[[Sequence[Row]], None] = field(init=False)
 
@@ -133,7 +138,7 @@ class _Batch:
 
     def _prepare(self) -> None:
         dialect = self.connection.dialect
-        sql = upsert_statement(self.table, (*self.columns, *STAMP_COLUMNS), dialect)
+        sql = upsert_statement(self.table, (*self.columns, *STAMP_COLUMNS), dialect, self.keep)
         self._send = self._sqlite_sender(sql) if dialect.name == "sqlite" else self._mysql_sender(sql)
 
     def check_types(self, rows: Sequence[Row]) -> None:

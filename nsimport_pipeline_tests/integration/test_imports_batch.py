@@ -12,7 +12,9 @@ from sqlalchemy import Engine
 
 from nsimport_pipeline.errors import Category
 from nsimport_pipeline.imports import store
-from nsimport_pipeline.imports.batch import Columns, Interrupted, Result, RetryLog, Workshop, fetch, keep
+from nsimport_pipeline.imports.account import record_left_out
+from nsimport_pipeline.imports.batch import Interrupted, Result, RetryLog, Workshop, fetch, keep
+from nsimport_pipeline.imports.columns import Columns
 from nsimport_pipeline.imports.execute import Throttle, execute
 from nsimport_pipeline.imports.finish import final_count
 from nsimport_pipeline.imports.plan import make_plan, plan_type
@@ -28,6 +30,7 @@ from nsimport_pipeline.record_types.criteria import load_catalog
 from nsimport_pipeline.settings import Tenant
 from nsimport_pipeline.simulator.options import SimulatorOptions
 from nsimport_pipeline.simulator.process import SimulatorThread
+from nsimport_pipeline.warehouse.control import wave_batches
 from nsimport_pipeline.warehouse.engine import make_engine
 from nsimport_pipeline.warehouse.migrate import ensure_control_tables
 from nsimport_pipeline.warehouse.schema import ensure_table, target_table
@@ -171,6 +174,16 @@ class Bench:
         with self.engine.connect() as connection:
             return list(connection.scalars(sa.select(TABLE.c.refid).order_by(TABLE.c.refid)))
 
+    def column(self, name: str) -> dict[int, Any]:
+        with self.engine.connect() as connection:
+            return {row[0]: row[1] for row in connection.execute(sa.select(TABLE.c.refid, TABLE.c[name]))}
+
+    def reopen(self, batch: Batch) -> None:
+        with self.engine.begin() as connection:
+            connection.execute(
+                sa.update(wave_batches).where(wave_batches.c.id == batch.id).values(status=batch.state.value)
+            )
+
     def errors(self) -> dict[Category, int]:
         with self.engine.connect() as connection:
             return store.error_counts(connection, self.job.import_id)
@@ -296,10 +309,43 @@ def test_a_column_that_the_account_does_not_have_is_left_out_and_reported(bench:
     results = list(bench.execute(shop, MemorySlots(2)))
 
     assert {result.outcome for result in results} == {"completed"}
-    assert list(shop.columns.missing) == ["email"]
+    assert [one.column for one in shop.columns.left_out] == ["email"]
     assert len(bench.ids()) == RECORDS
     with bench.engine.connect() as connection:
         assert set(connection.scalars(sa.select(TABLE.c.email))) <= {None, ""}
+
+
+def test_a_column_that_makes_netsuite_fail_is_found_left_out_and_kept_as_such(bench: Bench) -> None:
+    """Rows that are there keep its value, and what comes later of the run does not ask for it again."""
+    first, second, third, *_ = bench.batches()
+    bench.work(bench.shop(), first)
+    before = bench.column("email")
+    assert any(before.values())
+
+    bench.simulator.set_faults("badcolumn:customer.email")
+    bench.simulator.sql("UPDATE customer SET email = 'changed@example.com'", "UPDATE customer SET phone = '+1'")
+    bench.reopen(first)
+    columns = Columns(
+        selected(CUSTOMER),
+        lambda found: record_left_out(bench.engine, bench.job.import_id, "customer", found, START),
+    )
+    shop = bench.shop(columns=columns)
+    results = [bench.work(shop, batch) for batch in (first, second)]
+
+    assert [result.outcome for result in results] == ["completed", "completed"]
+    after = bench.column("email")
+    assert {refid: after[refid] for refid in before} == before
+    assert not any(value for refid, value in after.items() if refid not in before)
+    assert set(bench.column("phone").values()) == {"+1"}
+    assert not any('"email"' in (raw or "") for raw in bench.column("raw").values())
+    with bench.engine.connect() as connection:
+        (kept,) = store.left_out(connection, "customer")
+        (group,) = [g for g in store.error_groups(connection, bench.job.import_id, 9) if g["column_name"]]
+    assert (kept.column, kept.category) == ("email", Category.API_UNAVAILABLE)
+    assert (group["record_type"], group["column_name"], group["category"]) == ("customer", "email", "api_unavailable")
+    bench.simulator.reset_stats()
+    assert bench.work(shop, third).stats.requests == 1
+    assert bench.simulator.stats()["kinds"].get("suiteql") == 1
 
 
 def test_denied_access_stops_the_import_at_once_and_says_what_to_mend(bench: Bench) -> None:

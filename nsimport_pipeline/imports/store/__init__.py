@@ -8,6 +8,7 @@ Functions take an open connection, so the caller chooses the transaction: a batc
 together. A transition returns how many rows took it; a row that is not in a state it may leave stays as it is.
 """
 
+from nsimport_pipeline.imports.store.account import account_types, keep_account_types, leave_out, left_out
 from nsimport_pipeline.imports.store.batch_steps import (
     batch_stats,
     batches,
@@ -65,6 +66,7 @@ from nsimport_pipeline.imports.store.totals import batch_counts, recent_throughp
 from nsimport_pipeline.imports.store.wave_steps import dispatch_batches, move_wave, regroup, waves
 
 __all__ = [
+    "account_types",
     "batch_counts",
     "batch_stats",
     "batches",
@@ -89,8 +91,11 @@ __all__ = [
     "insert_job",
     "insert_type_plans",
     "insert_waves",
+    "keep_account_types",
     "last_sign_of_life",
     "latest_jobs",
+    "leave_out",
+    "left_out",
     "move_import",
     "move_wave",
     "open_import_of",

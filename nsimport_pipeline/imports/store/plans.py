@@ -30,6 +30,7 @@ def insert_type_plans(connection: Connection, import_id: str, plans: Iterable[Ty
             "expected": plan.expected,
             "upper_bound": plan.upper_bound,
             "unavailable": plan.unavailable,
+            "denied": plan.denied,
         }
         for plan in plans
     ]
@@ -56,6 +57,7 @@ def type_plans(connection: Connection, import_id: str) -> list[TypePlan]:
             expected=row["expected"],
             upper_bound=row["upper_bound"],
             unavailable=row["unavailable"],
+            denied=bool(row["denied"]),
             source_count=row["source_count"],
             table_count=row["table_count"],
             in_sync=row["in_sync"],

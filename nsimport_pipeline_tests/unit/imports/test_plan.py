@@ -12,9 +12,11 @@ from nsimport_pipeline.errors import (
     AccessDenied,
     ConfigurationError,
     PermanentError,
+    RecordDenied,
     RecordNotAvailable,
     ServerError,
     TimedOut,
+    UnsupportedSearch,
 )
 from nsimport_pipeline.imports.plan import PAGE_ROWS, PlannedType, chosen_types, key_ranges, make_plan, plan_type
 from nsimport_pipeline.imports.waves import plan_runs, plan_waves
@@ -130,7 +132,27 @@ def test_a_record_type_that_the_account_does_not_have_is_no_failure() -> None:
     missing = Account([], refuses=RecordNotAvailable("Record 'subsidiary' was not found"))
     planned = plan_type(CATALOG["subsidiary"], 0, client=missing)
     assert planned.ranges == ()
+    assert "OneWorld" in (planned.unavailable or "")
     assert "was not found" in (planned.unavailable or "")
+    assert not planned.denied
+
+
+@pytest.mark.parametrize(
+    ("name", "refusal"),
+    [
+        ("customer", RecordNotAvailable("Record 'customer' was not found")),
+        ("customer", RecordDenied("Invalid search type: customer")),
+        ("subsidiary", RecordDenied("Invalid search type: subsidiary")),
+        ("customer", UnsupportedSearch("Invalid or unsupported search")),
+    ],
+)
+def test_a_record_type_that_the_role_may_not_see_is_denied(name: str, refusal: PermanentError) -> None:
+    """A table that needs no feature is there in every account, whatever NetSuite says."""
+    planned = plan_type(CATALOG[name], 0, client=Account([], refuses=refusal))
+    assert planned.ranges == ()
+    assert planned.denied
+    assert str(refusal) in (planned.unavailable or "")
+    assert "role" in (planned.unavailable or "")
 
 
 @pytest.mark.parametrize("failure", [AccessDenied("401"), TimedOut("no answer")])

@@ -16,10 +16,12 @@ from nsimport_pipeline.errors import (
     IncompleteResponse,
     PermanentError,
     RateLimited,
+    RecordDenied,
     RecordNotAvailable,
     ServerError,
     TimedOut,
     UnknownColumn,
+    UnsupportedSearch,
 )
 from nsimport_pipeline.netsuite.errors import DETAIL_LENGTH, classify, classify_exception, redact, retry_after
 from nsimport_pipeline_tests.unit.netsuite.scripted import (
@@ -69,9 +71,9 @@ CASES = [
     (400, invalid(UNKNOWN_IDENTIFIER), UnknownColumn),
     (400, invalid(REMOVED), UnknownColumn),
     (400, invalid(UNPROCESSED + "Search error occurred: Record 'currency' was not found."), RecordNotAvailable),
-    (400, invalid(UNPROCESSED + "Invalid search type: chargetype."), RecordNotAvailable),
+    (400, invalid(UNPROCESSED + "Invalid search type: chargetype."), RecordDenied),
     (400, invalid("Field '?' for record 'transaction' was not found."), PermanentError),
-    (400, invalid(UNPROCESSED + "Search error occurred: Invalid or unsupported search."), PermanentError),
+    (400, invalid(UNPROCESSED + "Search error occurred: Invalid or unsupported search."), UnsupportedSearch),
     (400, invalid("Failed to parse SQL: syntax error"), PermanentError),
     (400, error_body(400, "USER_ERROR", "This record has been locked by a user defined workflow."), PermanentError),
     (400, error_body(400, "INVALID_HEADER", "Invalid language. REST web services currently only"), PermanentError),

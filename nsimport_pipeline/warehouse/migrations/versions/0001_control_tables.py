@@ -32,6 +32,26 @@ def _index(name: str, table: str, columns: list[str]) -> None:
 
 def upgrade() -> None:
     op.create_table(
+        "account_columns",
+        sa.Column("record_type", sa.String(length=64), nullable=False),
+        sa.Column("column_name", sa.String(length=128), nullable=False),
+        sa.Column("category", sa.String(length=32), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("checked_at", _TIMESTAMP, nullable=False),
+        sa.PrimaryKeyConstraint("record_type", "column_name"),
+        **_OPTIONS,
+    )
+    op.create_table(
+        "account_record_types",
+        sa.Column("record_type", sa.String(length=64), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("probed_for", sa.String(length=32), nullable=True),
+        sa.Column("checked_at", _TIMESTAMP, nullable=False),
+        sa.PrimaryKeyConstraint("record_type"),
+        **_OPTIONS,
+    )
+    op.create_table(
         "import_errors",
         sa.Column("id", _SERIAL, autoincrement=True, nullable=False),
         sa.Column("import_id", sa.String(length=64), nullable=False),
@@ -76,6 +96,7 @@ def upgrade() -> None:
         sa.Column("expected", sa.BigInteger(), nullable=False),
         sa.Column("upper_bound", sa.BigInteger(), nullable=True),
         sa.Column("unavailable", sa.Text(), nullable=True),
+        sa.Column("denied", sa.Boolean(), server_default="0", nullable=False),
         sa.Column("source_count", sa.BigInteger(), nullable=True),
         sa.Column("table_count", sa.BigInteger(), nullable=True),
         sa.Column("in_sync", sa.Boolean(), nullable=True),
@@ -203,5 +224,7 @@ def downgrade() -> None:
         "import_record_types",
         "import_jobs",
         "import_errors",
+        "account_record_types",
+        "account_columns",
     ):
         op.drop_table(table, if_exists=True)
