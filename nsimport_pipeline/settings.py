@@ -83,6 +83,8 @@ class Tenant(_Strict):
     wave_timeout: Annotated[int, Field(ge=1)] = 1800
     batch_timeout: Annotated[int, Field(ge=1)] = 300
     continue_on_permanent: bool = True
+    rejected_share: Annotated[float, Field(ge=0, le=100)] = 1
+    """Percent of a record type's records that may be rejected before the import counts as one with failures."""
 
     @field_validator("timezone")
     @classmethod

@@ -196,6 +196,9 @@ def print_summary(document: Status) -> None:
     for record_type in document["record_types"]:
         if record_type["unavailable"]:
             console.print(f"{record_type['name']}: left out: {record_type['unavailable']}", markup=False)
+        for name, check in record_type["checks"].items():
+            if not check["passed"] and name != "complete":
+                console.print(f"{record_type['name']}: {name}: {check['detail']}", style="yellow", markup=False)
     console.print(
         f"{document['import_id']}: {document['state']}: {document['reason']} "
         f"({document['records_per_second']:,.0f} records/s)",

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 
 import dagster as dg
 
+from nsimport_pipeline.defs.checks import check_specs
 from nsimport_pipeline.defs.names import asset_key, partition_set
-from nsimport_pipeline.defs.run_body import COMPLETE_CHECK, StepEvent, materialize
+from nsimport_pipeline.defs.run_body import StepEvent, materialize
 from nsimport_pipeline.record_types.criteria import FieldSpec, RecordType
 from nsimport_pipeline.settings import pool_name
 
@@ -39,16 +40,10 @@ def record_type_asset(
         specs=[spec],
         name=f"{tenant}__{record_type.name}",
         pool=pool_name(tenant),
-        # Makes the check optional: only the run that settles a record type's last batch can take it.
+        # Makes the checks optional: only the run that settles a record type's last batch takes them.
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=batches_per_run),
-        check_specs=[
-            dg.AssetCheckSpec(
-                COMPLETE_CHECK,
-                asset=spec.key,
-                description="NetSuite's count equals the table's rows and the rejected ones, up to the upper bound.",
-            )
-        ],
+        check_specs=check_specs(record_type, spec.key),
     )
     def asset(context: dg.AssetExecutionContext) -> Iterator[StepEvent]:
         yield from materialize(context, tenant, record_type.name)

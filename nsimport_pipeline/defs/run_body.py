@@ -19,15 +19,15 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from nsimport_pipeline.defs import names, resources
+from nsimport_pipeline.defs.checks import TypeChecks
 from nsimport_pipeline.defs.slots import PoolSlots
-from nsimport_pipeline.errors import ImportFailure, NsimportError
+from nsimport_pipeline.errors import NsimportError
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.account import record_left_out
 from nsimport_pipeline.imports.batch import Interrupted, Result, RetryLog, Workshop
 from nsimport_pipeline.imports.columns import Columns
 from nsimport_pipeline.imports.execute import Throttle, execute
-from nsimport_pipeline.imports.finish import FinalCount, final_count
-from nsimport_pipeline.imports.records import Batch, BatchStats, ImportJob, TypePlan, new_import_id
+from nsimport_pipeline.imports.records import Batch, BatchStats, ImportJob, new_import_id
 from nsimport_pipeline.imports.settle import settle
 from nsimport_pipeline.imports.start import manual_import
 from nsimport_pipeline.imports.states import ACTIVE_IMPORTS, BatchState
@@ -42,7 +42,6 @@ from nsimport_pipeline.warehouse.errors import classify
 from nsimport_pipeline.warehouse.migrate import ensure_control_tables
 from nsimport_pipeline.warehouse.schema import ensure_table, target_table
 
-COMPLETE_CHECK = "complete"
 M_ARENA_MAX = -8
 """Of glibc's malloc.h."""
 GARBAGE_THRESHOLD = 50_000
@@ -57,18 +56,15 @@ StepEvent = dg.AssetMaterialization | dg.AssetCheckResult
 def materialize(context: dg.AssetExecutionContext, tenant_name: str, record_type_name: str) -> Iterator[StepEvent]:
     """Import the partitions of this run. Yields a materialization for each batch as soon as it is committed.
 
+    A run of checks only takes those of the latest import again.
+
     Raises Failure, which names what failed first, if a batch did not make it; the others stay materialized.
     """
-    if not context.selected_asset_keys:
-        raise dg.Failure(
-            f"{tenant_name}/{record_type_name}: the check is taken at the end of an import, not by itself: materialize "
-            "partitions, or `nsimport import`",
-            allow_retries=False,
-        )
     try:
         tenant = resources.settings().enabled_tenant(tenant_name)
         record_type = resources.record_type(tenant, record_type_name)
-        yield from _Run(context, tenant, record_type).events()
+        run = _Run(context, tenant, record_type)
+        yield from run.events() if context.selected_asset_keys else run.checks.alone()
     except NsimportError as error:
         raise dg.Failure(f"{tenant_name}/{record_type_name}: {error}", allow_retries=False) from None
     except SQLAlchemyError as error:
@@ -87,7 +83,7 @@ class _Run:
         self.stop = threading.Event()
         self.done = 0
         self.failed: list[Result] = []
-        self.source_count: int | None = None
+        self.checks = TypeChecks(context, tenant, record_type, self.engine)
 
     def events(self) -> Iterator[StepEvent]:
         _prepare_process()
@@ -118,9 +114,7 @@ class _Run:
         with NetSuiteClient(self.tenant, sleep=self._sleep, listener=retries) as client:
             shop = self._workshop(job, client, retries)
             yield from self._work(job, work, shop, throttle)
-            check = self._final_count(job, shop)
-            if check is not None:
-                yield check
+            yield from self.checks.at_the_end(job, client)
         settle(self.engine, job.import_id, slots=self.tenant.slots, now=_now)
         self._report_failures(job, len(batches))
 
@@ -129,9 +123,12 @@ class _Run:
     ) -> Iterator[dg.AssetMaterialization]:
         slots = PoolSlots(self.context.instance, self.tenant.name, self.context.run_id)
         told = time.monotonic()
-        for result in execute(
-            work, shop, slots=slots, throttle=throttle, stop=self.stop, closing=lambda: self._count_source(job, shop)
-        ):
+
+        def closing() -> None:
+            # NetSuite counts while this run's last batches, which may be the record type's last, are written.
+            self.checks.count_source(job, shop.client, self.context.partition_keys)
+
+        for result in execute(work, shop, slots=slots, throttle=throttle, stop=self.stop, closing=closing):
             self.done += result.settled
             if result.outcome == "completed":
                 yield self._materialization(job, result.batch, result.stats)
@@ -225,49 +222,6 @@ class _Run:
                 "wave": batch.wave,
             },
         )
-
-    def _final_count(self, job: ImportJob, shop: Workshop) -> dg.AssetCheckResult | None:
-        """The check of the whole record type, if this run settled its last batch."""
-        with read_only(self.engine).connect() as connection:
-            left = store.unfinished_batches(connection, job.import_id, self.record_type.name)
-            still = store.find_job(connection, job.import_id)
-        if self.source_count is None or left or still is None or still.state not in ACTIVE_IMPORTS:
-            return None
-        count: FinalCount = final_count(
-            self.engine,
-            job.import_id,
-            self.record_type,
-            shop.table,
-            self._plan(job),
-            source=self.source_count,
-            now=_now(),
-        )
-        return dg.AssetCheckResult(
-            passed=count.in_sync,
-            asset_key=self.key,
-            check_name=COMPLETE_CHECK,
-            description=str(count),
-            metadata={"source": count.source, "table": count.table, "rejected": count.rejected},
-        )
-
-    def _count_source(self, job: ImportJob, shop: Workshop) -> None:
-        """Ask NetSuite for the record type's count while this run's last batches, the type's last, are under way."""
-        if job.origin == "manual":
-            return
-        with read_only(self.engine).connect() as connection:
-            if store.unfinished_batches(
-                connection, job.import_id, self.record_type.name, besides=self.context.partition_keys
-            ):
-                return
-        try:
-            self.source_count = shop.client.count(self.record_type, None, self._plan(job).upper_bound).n
-        except (ImportFailure, Interrupted) as error:
-            self.context.log.warning(f"the final count could not be taken: {error}")
-
-    def _plan(self, job: ImportJob) -> TypePlan:
-        with read_only(self.engine).connect() as connection:
-            plans = store.type_plans(connection, job.import_id)
-        return next(plan for plan in plans if plan.record_type == self.record_type.name)
 
     def _report_failures(self, job: ImportJob, batches: int) -> None:
         if not self.failed:

@@ -346,6 +346,7 @@ def _finish_import(snapshot: Snapshot) -> Iterable[Action]:
     reasons = [_unfinished(failed, cancelled, incomplete, list(uncounted))]
     if denied := [plan.record_type for plan in snapshot.types if plan.denied]:
         reasons.append(f"the role may not see {', '.join(denied)}")
+    reasons += [f"{plan.record_type}: {check.detail}" for plan in snapshot.types if (check := plan.too_many_rejected)]
     if reason := "; ".join(filter(None, reasons)):
         yield FinishImport(ImportState.COMPLETED_WITH_FAILURES, reason)
     else:

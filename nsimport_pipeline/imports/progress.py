@@ -106,6 +106,9 @@ def _type_status(plan: TypePlan, counts: Sequence[RowMapping], job: ImportJob) -
             "deleted": sum(int(row["deleted"]) for row in own),
         },
         "in_sync": plan.in_sync,
+        "checks": {
+            check.name: {"passed": check.passed, "detail": check.detail, "facts": check.facts} for check in plan.checks
+        },
     }
 
 

@@ -4,9 +4,10 @@ Belongs here: frozen dataclasses and what can be read off them alone. Does not b
 (``store/``). Times are aware UTC datetimes, durations seconds, keys NetSuite internal ids.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from nsimport_pipeline.errors import Category
 from nsimport_pipeline.imports.states import TERMINAL_BATCHES, BatchState, ImportState, WaveState
@@ -34,9 +35,25 @@ class ImportJob:
     failure_reason: str | None = None
 
 
+REJECTED_SHARE = "rejected_share"
+"""The check that too few records were rejected to matter; failing it, an import ends with failures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one check of a record type found at the end of its import."""
+
+    name: str
+    passed: bool
+    detail: str
+    """For people."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """For machines: JSON, no values of records but their ids."""
+
+
 @dataclass(frozen=True, slots=True)
 class TypePlan:
-    """What an import means to do for one record type, and what the final count said."""
+    """What an import means to do for one record type, and what its checks said."""
 
     record_type: str
     level: int
@@ -50,6 +67,13 @@ class TypePlan:
     source_count: int | None = None
     table_count: int | None = None
     in_sync: bool | None = None
+    checks: tuple[Check, ...] = ()
+    """Empty until its last batch is settled."""
+
+    @property
+    def too_many_rejected(self) -> Check | None:
+        """The check that found so."""
+        return next((check for check in self.checks if check.name == REJECTED_SHARE and not check.passed), None)
 
     @property
     def incomplete(self) -> bool:

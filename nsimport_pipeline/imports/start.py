@@ -110,8 +110,15 @@ def write_plan(
                     connection, tables[planned.record_type], planned.upper_bound, deleted_at=now.replace(tzinfo=None)
                 )
             if not planned.ranges:
-                store.record_check(
-                    connection, job.import_id, planned.record_type, source_count=0, table_count=0, in_sync=True, now=now
+                store.record_checks(
+                    connection,
+                    job.import_id,
+                    planned.record_type,
+                    (),
+                    source_count=0,
+                    table_count=0,
+                    in_sync=True,
+                    now=now,
                 )
         store.insert_waves(connection, job.import_id, plan.waves)
         store.pin_ranges(connection, job.import_id, {p.record_type: p.ranges for p in plan.types if not p.unavailable})

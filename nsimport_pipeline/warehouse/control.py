@@ -72,6 +72,7 @@ import_record_types = Table(
     Column("source_count", BigInteger),
     Column("table_count", BigInteger),
     Column("in_sync", Boolean),
+    Column("checks", JSON),
     Column("checked_at", _Timestamp),
     **_OPTIONS,
 )

@@ -5,6 +5,8 @@ waits), and saying clearly when it cannot be reached. Does not belong here: tabl
 error means (``errors.py``).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,6 +20,8 @@ from nsimport_pipeline.warehouse.literals import DRIVER_CONVERSIONS
 CONNECT_SECONDS = 10
 ANSWER_SECONDS = 120
 """Longest wait for one statement's answer. A batch takes under a second; a statement past this limit is stuck."""
+PATIENT_SECONDS = 3600
+"""For a statement over all of a large table."""
 LOCK_WAIT_SECONDS = 30
 RECYCLE_SECONDS = 1800
 
@@ -50,6 +54,16 @@ def make_engine(url: str, *, pool_size: int, answer_seconds: int = ANSWER_SECOND
     raise ConfigurationError(
         f"warehouse_url begins with {parsed.drivername}://, which is not supported: use mysql+pymysql:// or sqlite:///"
     )
+
+
+@contextmanager
+def patient(engine: Engine) -> Iterator[Engine]:
+    """An engine of one connection to the same database that waits an hour for an answer: for work on whole tables."""
+    waiting = make_engine(engine.url.render_as_string(hide_password=False), pool_size=1, answer_seconds=PATIENT_SECONDS)
+    try:
+        yield waiting
+    finally:
+        waiting.dispose()
 
 
 def read_only(engine: Engine) -> Engine:

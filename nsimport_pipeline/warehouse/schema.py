@@ -29,7 +29,7 @@ from sqlalchemy.schema import CreateColumn
 
 from nsimport_pipeline.errors import ConfigurationError, DatabaseSchemaError, TimedOut
 from nsimport_pipeline.record_types.criteria import FieldSpec, RecordType
-from nsimport_pipeline.warehouse.engine import make_engine, read_only
+from nsimport_pipeline.warehouse.engine import patient, read_only
 from nsimport_pipeline.warehouse.errors import classify
 from nsimport_pipeline.warehouse.shapes import (
     BIG_INTEGER,
@@ -47,8 +47,6 @@ from nsimport_pipeline.warehouse.shapes import (
 
 LOCK_SECONDS = 120
 """How long to wait for another process that changes the same table."""
-ALTER_SECONDS = 3600
-"""How long one change of a large table may take."""
 
 _ROW_TOO_LARGE = "(1118)"
 
@@ -323,16 +321,12 @@ def _alone(engine: Engine, table: str) -> Iterator[Connection]:
         with engine.begin() as connection:
             yield connection
         return
-    patient = make_engine(engine.url.render_as_string(hide_password=False), pool_size=1, answer_seconds=ALTER_SECONDS)
-    try:
-        with patient.begin() as connection:
-            lock = f"nsimport_{sha256(f'{engine.url.database}.{table}'.encode()).hexdigest()[:32]}"
-            if not connection.scalar(sa.select(sa.func.get_lock(lock, LOCK_SECONDS))):
-                raise TimedOut(f"table {table} is being changed by another process for more than {LOCK_SECONDS} s")
-            connection.execute(sa.text(f"SET SESSION lock_wait_timeout = {LOCK_SECONDS}"))
-            yield connection  # closing the connection gives the lock back, whatever happened
-    finally:
-        patient.dispose()
+    with patient(engine) as waiting, waiting.begin() as connection:
+        lock = f"nsimport_{sha256(f'{engine.url.database}.{table}'.encode()).hexdigest()[:32]}"
+        if not connection.scalar(sa.select(sa.func.get_lock(lock, LOCK_SECONDS))):
+            raise TimedOut(f"table {table} is being changed by another process for more than {LOCK_SECONDS} s")
+        connection.execute(sa.text(f"SET SESSION lock_wait_timeout = {LOCK_SECONDS}"))
+        yield connection  # closing the connection gives the lock back, whatever happened
 
 
 def _execute(connection: Connection, statement: str) -> None:

@@ -40,20 +40,28 @@ PARTITIONS = ["0", "1000", "2000", "3000"]
 
 def launch(environment: Environment, record_type: str, first: str, last: str) -> str:
     """Materialize a range of partitions in one run, as the launchpad does; the run's id."""
+    tags = [
+        {"key": "dagster/asset_partition_range_start", "value": first},
+        {"key": "dagster/asset_partition_range_end", "value": last},
+    ]
+    return _launch(environment, {"assetSelection": [{"path": [TENANT, record_type]}], "assetCheckSelection": []}, tags)
+
+
+def launch_checks(environment: Environment, record_type: str, *checks: str) -> str:
+    """Execute some checks and nothing else; the run's id."""
+    selected = [{"assetKey": {"path": [TENANT, record_type]}, "name": name} for name in checks]
+    return _launch(environment, {"assetSelection": [], "assetCheckSelection": selected}, [])
+
+
+def _launch(environment: Environment, selection: dict[str, Any], tags: list[dict[str, str]]) -> str:
     params = {
         "selector": {
             "repositoryLocationName": "nsimport_pipeline",
             "repositoryName": "__repository__",
             "pipelineName": "__ASSET_JOB",
-            "assetSelection": [{"path": [TENANT, record_type]}],
-            "assetCheckSelection": [],
+            **selection,
         },
-        "executionMetadata": {
-            "tags": [
-                {"key": "dagster/asset_partition_range_start", "value": first},
-                {"key": "dagster/asset_partition_range_end", "value": last},
-            ]
-        },
+        "executionMetadata": {"tags": tags},
     }
     answer = environment.graphql(LAUNCH, {"params": params})["launchRun"]
     assert answer["__typename"] == "LaunchRunSuccess", answer
@@ -166,6 +174,21 @@ def test_a_failed_run_can_be_run_again(on_sqlite: Environment, customers: Interr
     assert (again.tags["nsimport/batches"], again.tags["nsimport/done"]) == ("1", "1")
     with on_sqlite.dagster() as instance:
         assert instance.get_materialized_partitions(CUSTOMER) == set(PARTITIONS)
+
+
+def test_checks_can_be_executed_by_themselves(on_sqlite: Environment, customers: Interrupted) -> None:
+    run = ended(on_sqlite, launch_checks(on_sqlite, "customer", "complete", "unique_key"))
+
+    assert run.status is dg.DagsterRunStatus.SUCCESS, on_sqlite.story(run.run_id)
+    with on_sqlite.dagster() as instance:
+        logs = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    taken = [entry.get_dagster_event().asset_check_evaluation_data for entry in logs]
+    assert {(one.check_name, one.passed) for one in taken} == {("complete", True), ("unique_key", True)}
+    assert materialized_by(on_sqlite, run.run_id) == []
+
+    never = ended(on_sqlite, launch_checks(on_sqlite, "vendor", "unique_key"))
+    assert never.status is dg.DagsterRunStatus.FAILURE
+    assert "there is nothing to check yet: import it first" in on_sqlite.story(never.run_id)
 
 
 def test_terminating_a_run_cancels_its_import_and_gives_its_slots_back(

@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from nsimport_pipeline.imports.finish import check_names
 from nsimport_pipeline.record_types.criteria import load_catalog
 from nsimport_pipeline_tests.acceptance.environment import TENANT, Environment
 from nsimport_pipeline_tests.acceptance.reference import differences, expected_rows, stored_value
@@ -104,6 +105,10 @@ def test_each_record_type_is_complete_and_in_sync(on_mysql: Environment, status:
     for entry in status["record_types"]:
         count = there[entry["name"]]
         batches = -(-count // 1000)
+        checks = entry.pop("checks")
+        assert {name: check["passed"] for name, check in checks.items()} == dict.fromkeys(
+            check_names(CATALOG[entry["name"]]) if count else (), True
+        )
         assert entry == {
             "name": entry["name"],
             "level": LEVELS[entry["name"]],
@@ -209,13 +214,16 @@ def test_every_run_carries_the_tags_of_the_contract(on_mysql: Environment, impor
     assert done == {name: -(-count // 1000) for name, count in _counts(on_mysql).items()}
 
 
-def test_the_check_of_each_asset_passed(on_mysql: Environment, import_id: str) -> None:
+def test_the_checks_of_each_asset_passed(on_mysql: Environment, import_id: str) -> None:
+    keys = [
+        dg.AssetCheckKey(dg.AssetKey([TENANT, name]), check) for name in LEVELS for check in check_names(CATALOG[name])
+    ]
     with on_mysql.dagster() as instance:
-        for name in LEVELS:
-            key = dg.AssetCheckKey(dg.AssetKey([TENANT, name]), "complete")
-            summary = instance.event_log_storage.get_asset_check_summary_records([key])[key]
-            assert summary.last_check_execution_record is not None
-            assert summary.last_check_execution_record.status.value == "SUCCEEDED"
+        summaries = instance.event_log_storage.get_asset_check_summary_records(keys)
+    for key in keys:
+        record = summaries[key].last_check_execution_record
+        assert record is not None, key
+        assert record.status.value == "SUCCEEDED", key
 
 
 def test_wait_stopped_the_daemon_it_had_started_and_a_second_one_does_not_rely_on_it(on_mysql: Environment) -> None:

@@ -39,17 +39,21 @@ def batches(connection: Connection, import_id: str, wave: int | None = None) -> 
 
 
 def batches_of(
-    connection: Connection, import_id: str, record_type: str, partition_keys: Sequence[str]
+    connection: Connection, import_id: str, record_type: str, partition_keys: Sequence[str] | None = None
 ) -> list[BatchRecord]:
-    """The batches of these partitions, in partition order."""
+    """The batches of a record type, in partition order; of ``partition_keys`` only if given."""
     table = wave_batches
-    wanted = set(partition_keys)
+    wanted = None if partition_keys is None else set(partition_keys)
     statement = (
         select(table)
         .where(table.c.import_id == import_id, table.c.record_type == record_type)
         .order_by(table.c.batch_number)
     )
-    return [batch_of(row) for row in connection.execute(statement).mappings() if row["partition_key"] in wanted]
+    return [
+        batch_of(row)
+        for row in connection.execute(statement).mappings()
+        if wanted is None or row["partition_key"] in wanted
+    ]
 
 
 def claim_batch(connection: Connection, batch: BatchRecord, run_id: str, now: datetime) -> bool:

@@ -50,6 +50,20 @@ def latest_jobs(connection: Connection, limit: int) -> list[ImportJob]:
     return [job_of(row) for row in connection.execute(statement).mappings()]
 
 
+def latest_import_of(connection: Connection, record_type: str) -> ImportJob | None:
+    """The latest import that planned this record type; partitions launched by hand do not count."""
+    planned = import_record_types
+    statement = (
+        select(import_jobs)
+        .join(planned, planned.c.import_id == import_jobs.c.import_id)
+        .where(planned.c.record_type == record_type, import_jobs.c.origin == "import")
+        .order_by(import_jobs.c.created_at.desc(), import_jobs.c.import_id.desc())
+        .limit(1)
+    )
+    row = connection.execute(statement).mappings().first()
+    return job_of(row) if row else None
+
+
 def open_jobs(connection: Connection) -> list[ImportJob]:
     """Imports that are not over, oldest first."""
     statement = (

@@ -17,6 +17,7 @@ from nsimport_pipeline.warehouse.control import (
     import_errors,
     job_events,
     rejected_records,
+    wave_batches,
 )
 
 
@@ -53,6 +54,20 @@ def replace_rejected(
                 for row in rejected
             ],
         )
+
+
+def rejected_of(connection: Connection, import_id: str, record_type: str) -> tuple[int, int]:
+    """Records of a type that an import rejected, and all that it wrote or rejected."""
+    table, batches = rejected_records, wave_batches
+    rejected = connection.execute(
+        select(func.count()).where(table.c.import_id == import_id, table.c.record_type == record_type)
+    ).scalar_one()
+    written = connection.execute(
+        select(func.coalesce(func.sum(batches.c.rows_upserted), 0)).where(
+            batches.c.import_id == import_id, batches.c.record_type == record_type
+        )
+    ).scalar_one()
+    return rejected, rejected + int(written)
 
 
 def rejected_without_row(connection: Connection, import_id: str, record_type: str, table: sa.Table) -> int:

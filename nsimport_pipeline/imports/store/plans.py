@@ -1,12 +1,13 @@
 """What an import means to do: its record types, its waves of batches, and the key ranges pinned to partitions."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from nsimport_pipeline.imports.records import KeyRange, TypePlan
+from nsimport_pipeline.imports.records import Check, KeyRange, TypePlan
 from nsimport_pipeline.imports.states import (
     BatchState,
     WaveState,
@@ -61,6 +62,7 @@ def type_plans(connection: Connection, import_id: str) -> list[TypePlan]:
             source_count=row["source_count"],
             table_count=row["table_count"],
             in_sync=row["in_sync"],
+            checks=tuple(Check(**check) for check in row["checks"] or ()),
         )
         for row in connection.execute(statement).mappings()
     ]
@@ -72,26 +74,33 @@ def forget_checks(connection: Connection, import_id: str, record_types: Iterable
     connection.execute(
         update(table)
         .where(table.c.import_id == import_id, table.c.record_type.in_(list(record_types)))
-        .values(source_count=None, table_count=None, in_sync=None, checked_at=None)
+        .values(source_count=None, table_count=None, in_sync=None, checks=None, checked_at=None)
     )
 
 
-def record_check(
+def record_checks(
     connection: Connection,
     import_id: str,
     record_type: str,
+    checks: Sequence[Check],
     *,
-    source_count: int,
-    table_count: int,
-    in_sync: bool,
+    source_count: int | None,
+    table_count: int | None,
+    in_sync: bool | None,
     now: datetime,
 ) -> None:
-    """Keep what the final count of a record type said."""
+    """Keep what the checks of a record type said, and both sides of the final count; None if it was not taken."""
     table = import_record_types
     connection.execute(
         update(table)
         .where(table.c.import_id == import_id, table.c.record_type == record_type)
-        .values(source_count=source_count, table_count=table_count, in_sync=in_sync, checked_at=naive(now))
+        .values(
+            source_count=source_count,
+            table_count=table_count,
+            in_sync=in_sync,
+            checks=[asdict(check) for check in checks],
+            checked_at=naive(now),
+        )
     )
 
 

@@ -100,6 +100,7 @@ def upgrade() -> None:
         sa.Column("source_count", sa.BigInteger(), nullable=True),
         sa.Column("table_count", sa.BigInteger(), nullable=True),
         sa.Column("in_sync", sa.Boolean(), nullable=True),
+        sa.Column("checks", sa.JSON(), nullable=True),
         sa.Column("checked_at", _TIMESTAMP, nullable=True),
         sa.PrimaryKeyConstraint("import_id", "record_type"),
         **_OPTIONS,
