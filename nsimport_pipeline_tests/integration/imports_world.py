@@ -301,7 +301,7 @@ class World:
             left = store.unfinished_batches(connection, self.id, name)
             if run.todo is not None and not left and self.random.random() >= self.lost_counts:
                 check = {"source_count": 0, "table_count": 0, "in_sync": True}
-                store.record_check(connection, self.id, name, **check, now=self.now)  # type: ignore[arg-type]
+                store.record_checks(connection, self.id, name, (), **check, now=self.now)  # type: ignore[arg-type]
 
     def crash(self, run: FakeRun) -> None:
         """The process is gone, whatever it was doing."""
