@@ -4,12 +4,14 @@ Belongs here: reading the body of a 200. Does not belong here: getting it (``cli
 (``errors.py``), or whether keys stand where they should (``suiteql.check_page``).
 """
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from nsimport_pipeline.errors import IncompleteResponse
+from nsimport_pipeline.record_types.parse import json_text
 
 Row = dict[str, str]
 """A record as NetSuite sent it: lower-case keys, text values; columns that are null are left out."""
@@ -46,8 +48,8 @@ class _Lowered(dict[str, str]):
 def parse_page(body: bytes, limit: int, offset: int) -> Page:
     """The page that the body of a 200 holds. Raises IncompleteResponse for anything but a whole one."""
     try:
-        document = orjson.loads(body)
-    except ValueError:
+        document = _document(body)
+    except (ValueError, RecursionError):
         what = "an empty answer" if not body else "an answer that is no JSON, or was cut off"
         raise IncompleteResponse(f"NetSuite sent {what} with status 200") from None
     items = document.get("items") if isinstance(document, dict) else None
@@ -85,7 +87,21 @@ def _text(value: Any) -> str:
         return value
     if isinstance(value, bool):
         return "T" if value else "F"
-    return orjson.dumps(value).decode()
+    return json_text(value)
+
+
+def _document(body: bytes) -> Any:
+    """The JSON in ``body``. Half a character, as NetSuite leaves where it cuts a text, spoils its own row only."""
+    try:
+        return orjson.loads(body)
+    except ValueError:
+        if b"\\ud" not in body.lower() and b"\xed" not in body:
+            raise
+        return json.loads(body, parse_constant=_no_constant)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _number(value: Any) -> int | None:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
 from sqlalchemy import Connection, case, delete, exists, func, insert, select
 from sqlalchemy.engine import RowMapping
@@ -12,6 +11,7 @@ from sqlalchemy.engine import RowMapping
 from nsimport_pipeline.errors import Category
 from nsimport_pipeline.imports.records import KeyRange
 from nsimport_pipeline.imports.store.rows import naive
+from nsimport_pipeline.record_types.parse import json_text
 from nsimport_pipeline.record_types.transform import RejectedRow
 from nsimport_pipeline.warehouse.control import (
     import_errors,
@@ -48,7 +48,7 @@ def replace_rejected(
                     "refid": row.refid,
                     "column_name": row.column,
                     "reason": row.reason[:2000],
-                    "raw": orjson.dumps(dict(row.raw), default=str).decode("utf-8", "replace"),
+                    "raw": json_text(dict(row.raw)),
                     "rejected_at": naive(now),
                 }
                 for row in rejected

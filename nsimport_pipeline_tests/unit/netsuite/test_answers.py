@@ -41,6 +41,20 @@ def test_any_body_is_a_correct_page_or_an_incomplete_response(body: bytes) -> No
         assert set(row) == {key.lower() for key, value in item.items() if value is not None} - {"links"}
 
 
+@pytest.mark.parametrize("half", [b"\\ud83d", b"\\uDE00", b"\xed\xa0\xbd"])
+def test_half_a_character_spoils_its_own_row_only(half: bytes) -> None:
+    body = b'{"items": [{"id": "1", "name": "cut ' + half + b'"}, {"id": "2", "name": "whole"}], "totalResults": 2}'
+
+    first, second = parse_page(body, 1000, 0).items
+
+    with pytest.raises(UnicodeEncodeError):
+        first["name"].encode()
+    assert (first["id"], second) == ("1", {"id": "2", "name": "whole"})
+    for spoiled in (body[:-10], body.replace(b'"2"', b"NaN")):
+        with pytest.raises(IncompleteResponse):
+            parse_page(spoiled, 1000, 0)
+
+
 def test_only_the_last_page_may_be_short() -> None:
     body = json.dumps({"items": [{"id": "1"}] * 5, "totalResults": 25}).encode()
 
