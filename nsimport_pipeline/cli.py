@@ -37,6 +37,7 @@ _COMMANDS = {
     "metrics": "metering:metrics",
     "reconcile": "steering:reconcile",
     "doctor": "doctor:doctor",
+    "flags": "flags:flags",
 }
 """Where each command lives. Looked up when it is called, so that ``--help`` does not wait for Dagster."""
 

@@ -75,7 +75,8 @@ class Tenant(_Strict):
     slots: Annotated[int, Field(ge=1, le=500)] = 5
     timezone: str = "America/Los_Angeles"
     record_types: dict[str, RecordTypeOptions] = {}
-    enabled: bool = True
+    enabled: bool | Literal["database"] = True
+    """Whether new imports may begin; ``database``: the flag ``nsimport`` in the tenant's ``feature_flags`` decides."""
     store_raw: bool = True
     wave_size: Annotated[int, Field(ge=1, le=10_000)] = 300
     completion_threshold: Annotated[float, Field(gt=0, le=100)] = 90
@@ -196,11 +197,11 @@ class Settings:
         return self._anchored(tenant)
 
     def enabled_tenant(self, name: str) -> Tenant:
-        """Like ``tenant``; raises RefusedError if it is switched off."""
+        """Like ``tenant``; raises RefusedError if the file switches it off (``imports/rollout.py`` knows the rest)."""
         switched_off = name in self._document["tenants"] and self._merged(name).get("enabled") is False
         # One that is switched off may still lack half of its settings.
         tenant = None if switched_off else self.tenant(name)
-        if tenant is None or not tenant.enabled:
+        if tenant is None or tenant.enabled is False:
             raise RefusedError(f"tenant {name!r} is not enabled: set enabled: true in {self.file}")
         return tenant
 

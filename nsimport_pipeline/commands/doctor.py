@@ -23,6 +23,7 @@ from nsimport_pipeline.commands.processes import daemon_runs
 from nsimport_pipeline.commands.session import asking, dagster_instance, ensure_dagster_home
 from nsimport_pipeline.defs import resources
 from nsimport_pipeline.errors import NsimportError, RecordNotAvailable
+from nsimport_pipeline.imports.rollout import switch
 from nsimport_pipeline.settings import Settings, Tenant
 from nsimport_pipeline.warehouse.engine import check_reachable, location, read_only
 from nsimport_pipeline.warehouse.errors import classify
@@ -101,6 +102,8 @@ def _tenant(settings: Settings, instance: dg.DagsterInstance, name: str) -> Iter
         return
     if not tenant.enabled:
         yield Finding(name, "warning", f"not enabled: imports are refused until `enabled: true` in {settings.file}")
+    if tenant.enabled == "database":
+        yield from _guarded(f"{name} flag", lambda: _flag(tenant))
     yield from _guarded(f"{name} database", lambda: _database(tenant))
     yield from _guarded(f"{name} slots", lambda: _slots(instance, tenant))
     yield from _guarded(f"{name} NetSuite", lambda: _netsuite(instance, tenant))
@@ -115,6 +118,12 @@ def _guarded(subject: str, look: Callable[[], Iterator[tuple[State, str]]]) -> I
         yield Finding(subject, "failed", str(error))
     except SQLAlchemyError as error:
         yield Finding(subject, "failed", str(classify(error)))
+
+
+def _flag(tenant: Tenant) -> Iterator[tuple[State, str]]:
+    found = switch(resources.warehouse(tenant), tenant)
+    mend = "" if found.on else f": imports are refused until `nsimport flags --tenant {tenant.name} --on`"
+    yield "ok" if found.on else "warning", f"{found.why}{mend}"
 
 
 def _database(tenant: Tenant) -> Iterator[tuple[State, str]]:

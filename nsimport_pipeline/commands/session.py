@@ -18,6 +18,7 @@ from nsimport_pipeline.defs.slots import SlottedClient, set_limit
 from nsimport_pipeline.errors import ConfigurationError
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.records import ImportJob, tenant_of
+from nsimport_pipeline.imports.rollout import require_on
 from nsimport_pipeline.netsuite.client import NetSuiteClient
 from nsimport_pipeline.netsuite.retrying import RetryPolicy
 from nsimport_pipeline.settings import Environment, Tenant
@@ -84,6 +85,7 @@ def open_tenant(name: str) -> tuple[Tenant, Engine]:
     engine = resources.warehouse(tenant)
     check_reachable(engine)
     ensure_control_tables(engine)
+    require_on(engine, tenant)
     return tenant, engine
 
 

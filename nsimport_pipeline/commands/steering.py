@@ -14,8 +14,9 @@ from nsimport_pipeline.commands.options import json_option, print_json, tenant_o
 from nsimport_pipeline.commands.session import dagster_instance, find_import, only_tenant, open_tenant
 from nsimport_pipeline.commands.waiting import say_who_carries_it_out, wait_for
 from nsimport_pipeline.defs.wave_sensor import repair, withdraw
-from nsimport_pipeline.errors import Category, RefusedError
+from nsimport_pipeline.errors import Category
 from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.rollout import require_on
 from nsimport_pipeline.imports.states import OPEN_IMPORTS
 from nsimport_pipeline.imports.steer import Retried, cancel_import, reset_wave, resume_import, retry_import
 from nsimport_pipeline.settings import Tenant
@@ -43,7 +44,7 @@ def cancel(import_id: str, now: bool) -> None:
 def resume(import_id: str, wait: bool) -> int:
     """Go on with a cancelled, failed or partly failed import from its last good batch."""
     tenant, engine, job = find_import(import_id)
-    _check_enabled(tenant)
+    require_on(engine, tenant)
     with dagster_instance() as instance:
         reopened = resume_import(engine, job, now=_now())
         click.echo(f"{import_id}: {reopened} batches to do")
@@ -68,7 +69,7 @@ def retry(import_id: str, category: str | None, rejected: bool, wait: bool) -> i
     if rejected and category:
         raise click.UsageError("--category is about failed batches, --rejected about rows: give one of them")
     tenant, engine, job = find_import(import_id)
-    _check_enabled(tenant)
+    require_on(engine, tenant)
     with dagster_instance() as instance:
         kind = Category(category) if category else None
         retried = retry_import(engine, job, category=kind, rejected=rejected, now=_now())
@@ -105,11 +106,6 @@ def reset_waves(import_id: str, wave: int) -> None:
         click.echo(f"{import_id}: wave {wave}: nothing to reset: it has not begun, or is done")
         return
     click.echo(f"{import_id}: wave {wave}: {batches} batches put back to pending, {ended} runs ended")
-
-
-def _check_enabled(tenant: Tenant) -> None:
-    if not tenant.enabled:
-        raise RefusedError(f"tenant {tenant.name!r} is not enabled")
 
 
 def _carry_out(instance: dg.DagsterInstance, engine: Engine, tenant: Tenant, import_id: str, *, wait: bool) -> int:

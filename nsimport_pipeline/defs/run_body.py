@@ -28,6 +28,7 @@ from nsimport_pipeline.imports.batch import Interrupted, Result, RetryLog, Works
 from nsimport_pipeline.imports.columns import Columns
 from nsimport_pipeline.imports.execute import Throttle, execute
 from nsimport_pipeline.imports.records import Batch, BatchStats, ImportJob, new_import_id
+from nsimport_pipeline.imports.rollout import require_on
 from nsimport_pipeline.imports.settle import settle
 from nsimport_pipeline.imports.start import manual_import
 from nsimport_pipeline.imports.states import ACTIVE_IMPORTS, BatchState
@@ -61,7 +62,7 @@ def materialize(context: dg.AssetExecutionContext, tenant_name: str, record_type
     Raises Failure, which names what failed first, if a batch did not make it; the others stay materialized.
     """
     try:
-        tenant = resources.settings().enabled_tenant(tenant_name)
+        tenant = resources.settings().tenant(tenant_name)
         record_type = resources.record_type(tenant, record_type_name)
         run = _Run(context, tenant, record_type)
         yield from run.events() if context.selected_asset_keys else run.checks.alone()
@@ -156,6 +157,7 @@ class _Run:
             return job
         if job is not None and self.context.run.parent_run_id is None:
             return None
+        require_on(self.engine, self.tenant)
         now = _now()
         import_id = new_import_id(self.tenant.name, now, self.context.run_id[:8])
         # Tagged first: an import without a run would look left behind.

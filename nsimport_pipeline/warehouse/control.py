@@ -229,3 +229,15 @@ sync_watermarks = Table(
     Column("updated_at", _Timestamp, nullable=False),
     **_OPTIONS,
 )
+
+feature_flags = Table(
+    "feature_flags",
+    control,
+    Column("name", String(64), primary_key=True),
+    # Both may be anything, as people write here by hand: what is unclear means off.
+    Column("enabled", Integer),
+    Column("tenant_ids", Text),
+    Column("created_at", _Timestamp),
+    Column("updated_at", _Timestamp),
+    **_OPTIONS,
+)

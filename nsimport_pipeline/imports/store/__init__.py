@@ -34,6 +34,7 @@ from nsimport_pipeline.imports.store.facts import (
     import_marks,
     last_sign_of_life,
 )
+from nsimport_pipeline.imports.store.flags import find_flag, put_flag
 from nsimport_pipeline.imports.store.jobs import (
     find_job,
     forget_failure,
@@ -84,6 +85,7 @@ __all__ = [
     "error_groups",
     "events",
     "fail_batch",
+    "find_flag",
     "find_job",
     "forget_checks",
     "forget_failure",
@@ -105,6 +107,7 @@ __all__ = [
     "open_jobs",
     "pin_ranges",
     "pinned_ranges",
+    "put_flag",
     "recent_throughput",
     "record_checks",
     "record_error",

@@ -32,6 +32,16 @@ def _index(name: str, table: str, columns: list[str]) -> None:
 
 def upgrade() -> None:
     op.create_table(
+        "feature_flags",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("enabled", sa.Integer(), nullable=True),
+        sa.Column("tenant_ids", sa.Text(), nullable=True),
+        sa.Column("created_at", _TIMESTAMP, nullable=True),
+        sa.Column("updated_at", _TIMESTAMP, nullable=True),
+        sa.PrimaryKeyConstraint("name"),
+        **_OPTIONS,
+    )
+    op.create_table(
         "account_columns",
         sa.Column("record_type", sa.String(length=64), nullable=False),
         sa.Column("column_name", sa.String(length=128), nullable=False),
