@@ -47,6 +47,10 @@ lint: setup-test ## Ruff, mypy, import-linter.
 unit: setup-test ## Only the tests that need no server.
 	@$(BIN)/python -m pytest nsimport_pipeline_tests/unit
 
+chaos: setup-test ## Break imports on purpose: SEEDS=200, SEEDS=5-9 or SEEDS=3,7. About ten seconds a seed.
+	@scripts/ensure-mysql
+	@$(BIN)/python -m nsimport_pipeline_tests.chaos --seeds $(SEEDS)
+
 benchmark: setup-test ## Measure against the bound that NetSuite's slots set, and against dlt. Takes minutes.
 	@scripts/ensure-mysql
 	@$(BIN)/python -m nsimport_pipeline_tests.benchmarks

@@ -180,7 +180,7 @@ class Simulator:
         if fault and fault.kind == "429":
             self.traffic.note("suiteql", 429)
             return responses.concurrency_exceeded(fault.value)
-        return await self._serve("suiteql", work, fault)
+        return await self._serve(request, "suiteql", work, fault)
 
     async def _metadata(self, request: Request) -> Response:
         async def work() -> Response:
@@ -190,7 +190,7 @@ class Simulator:
             body = schema(*found, _address(request), metadata_names(self.dataset.tables))
             return responses.json_response(body, kind="application/schema+json; charset=UTF-8")
 
-        return self._refusal(request, "metadata") or await self._serve("metadata", work)
+        return self._refusal(request, "metadata") or await self._serve(request, "metadata", work)
 
     async def _metadata_list(self, request: Request) -> Response:
         async def work() -> Response:
@@ -198,7 +198,7 @@ class Simulator:
             items = [{"name": n, "links": [{"rel": "canonical", "href": f"{_address(request)}/{n}"}]} for n in names]
             return responses.json_response({"items": items})
 
-        return self._refusal(request, "metadata") or await self._serve("metadata", work)
+        return self._refusal(request, "metadata") or await self._serve(request, "metadata", work)
 
     async def _governance(self, request: Request) -> Response:
         async def work() -> Response:
@@ -211,7 +211,7 @@ class Simulator:
                 }
             )
 
-        return self._refusal(request, "governance") or await self._serve("governance", work)
+        return self._refusal(request, "governance") or await self._serve(request, "governance", work)
 
     def _refusal(self, request: Request, kind: str) -> Response | None:
         """Whoever may not enter: outage, then login."""
@@ -228,7 +228,7 @@ class Simulator:
         return None
 
     async def _serve(
-        self, kind: str, work: Callable[[], Awaitable[Response]], fault: RequestFault | None = None
+        self, request: Request, kind: str, work: Callable[[], Awaitable[Response]], fault: RequestFault | None = None
     ) -> Response:
         """Do ``work`` while holding a slot for the whole service time; give it back just before the answer leaves."""
         ticket = self.traffic.enter(kind)
@@ -244,7 +244,7 @@ class Simulator:
             await asyncio.sleep(max(0.0, until - self._clock()))
             status = 0 if isinstance(response, _Broken) else response.status_code
         finally:
-            self.traffic.leave(ticket, status)
+            self.traffic.leave(ticket, status, abandoned=request.scope[_TRANSPORT].is_closing())
         return response
 
     def _service_time(self) -> float:

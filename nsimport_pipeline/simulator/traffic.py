@@ -48,10 +48,13 @@ class Traffic:
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         return Ticket(kind, self._clock())
 
-    def leave(self, ticket: Ticket, status: int) -> None:
-        """The request ended with ``status`` (0: the connection broke without an answer)."""
+    def leave(self, ticket: Ticket, status: int, *, abandoned: bool = False) -> None:
+        """The request ended with ``status`` (0: the connection broke without an answer).
+
+        ``abandoned``: whoever asked was gone by then; the account worked on all the same.
+        """
         self.in_flight -= 1
-        self._record(ticket, status, self._clock())
+        self._record(ticket, status, self._clock(), abandoned=abandoned)
 
     def note(self, kind: str, status: int) -> None:
         """Record a request that never took a slot."""
@@ -69,7 +72,10 @@ class Traffic:
         self.noise -= 1
 
     def statistics(self) -> dict[str, Any]:
-        """The record as JSON: counts, and every request as ``[kind, start, end, status]`` in seconds since reset."""
+        """The record as JSON: counts, and every request with kind, start, end (seconds since reset) and status.
+
+        A request that was abandoned says so.
+        """
         return {
             "slots": self.slots,
             "in_flight": self.in_flight,
@@ -82,7 +88,7 @@ class Traffic:
             "log": list(self.log),
         }
 
-    def _record(self, ticket: Ticket, status: int, ended: float) -> None:
+    def _record(self, ticket: Ticket, status: int, ended: float, *, abandoned: bool = False) -> None:
         self.statuses[status] += 1
         self.kinds[ticket.kind] += 1
         self.log.append(
@@ -91,5 +97,6 @@ class Traffic:
                 "start": round(ticket.started - self.began, 6),
                 "end": round(ended - self.began, 6),
                 "status": status,
+                **({"abandoned": True} if abandoned else {}),
             }
         )

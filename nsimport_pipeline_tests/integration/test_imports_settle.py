@@ -297,6 +297,23 @@ def test_a_wave_whose_runs_vanished_gets_them_again(engine: Engine) -> None:
     assert world.job.state is ImportState.COMPLETED
 
 
+def test_a_flag_that_dagster_lost_is_set_again(engine: Engine) -> None:
+    """Nothing hangs on a tag: what it stands for is decided at each tick, until the tag says it."""
+    world = World(engine, [("a", 0, 8)]).plan()
+    world.tick()
+    world.ask_gate()
+    dead = run_of(world, 1)
+    world.begin(dead)
+    world.claim(dead)
+    world.crash(dead)
+
+    first, second = world.look(), world.look()  # and nobody tells Dagster
+
+    assert dict(first.release) == dict(second.release) == {dead.run_id: "level"}
+    world.calm()
+    assert world.job.state is ImportState.COMPLETED
+
+
 def test_a_run_that_vanished_with_batches_in_hand_costs_those_one_attempt(engine: Engine) -> None:
     world = World(engine, [("a", 0, 3)]).plan()
     world.tick()

@@ -75,7 +75,7 @@ def asker(simulator: SimulatorThread) -> Ask:
     def ask(q: str = "SELECT id FROM customer ORDER BY id ASC", query: str = "", **more: Any) -> requests.Response:
         headers = {"Authorization": f"Bearer {bearer}", "Prefer": "transient"} | more.pop("headers", {})
         more.setdefault("json", {"q": q})
-        return requests.post(simulator.base_url + SUITEQL + query, headers=headers, timeout=30, **more)
+        return requests.post(simulator.base_url + SUITEQL + query, headers=headers, **{"timeout": 30, **more})
 
     return ask
 
@@ -235,6 +235,21 @@ def test_bodies_that_are_not_whole(ask: Ask, simulator: SimulatorThread) -> None
     assert time.monotonic() - began >= 0.19
     assert ask().json()["count"] == 1000
     assert simulator.stats()["in_flight"] == 0
+
+
+def test_a_request_whose_client_went_away_holds_its_slot_to_the_end_and_is_marked(
+    ask: Ask, simulator: SimulatorThread
+) -> None:
+    simulator.set_faults("slow=0.6@1")
+    simulator.reset_stats()
+    with pytest.raises(requests.exceptions.ReadTimeout):
+        ask(timeout=0.2)
+    assert simulator.stats()["in_flight"] == 1
+    ask()
+    while simulator.stats()["in_flight"]:
+        time.sleep(0.02)
+    served = [entry for entry in simulator.stats()["log"] if entry["kind"] == "suiteql"]
+    assert [entry.get("abandoned", False) for entry in served] == [False, True]
 
 
 def test_answers_that_look_right_and_are_not(ask: Ask, simulator: SimulatorThread) -> None:
