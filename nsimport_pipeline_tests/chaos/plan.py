@@ -16,6 +16,8 @@ SOURCES = {
     "sales_order": ("transaction", "memo"),
 }
 """The NetSuite table of each, and a column that somebody may edit."""
+LOSABLE = {"employee": "middlename", "customer": "fax"}
+"""A column of each that an account may not have; the NetSuite table is called like the record type."""
 PROCESS_BLOWS = ("kill run", "kill daemon", "kill code server", "kill database", "cut connections")
 STEERING_BLOWS = ("cancel", "cancel now", "ask again")
 
@@ -62,7 +64,7 @@ class Plan:
     """Whether the faults are there while the import is planned."""
     blows: tuple[Blow, ...] = ()
     lost: tuple[str, str] | None = None
-    """A record type and the NetSuite column that the account does not give."""
+    """A record type, and a column of NetSuite's that the account does not have or cannot give."""
     denied: bool = False
     """Whether NetSuite refuses the login for a while, which stops the import."""
     edits: int = 0
@@ -173,7 +175,6 @@ def _faults(random: Random, names: list[str]) -> tuple[tuple[str, ...], tuple[st
     start = random.randint(0, 6)
     window = f"@{start}s-{start + random.randint(2, 6)}s"
     much, little = random.uniform(0.3, 0.6), random.uniform(0.05, 0.15)
-    lost: tuple[str, str] | None = None
     choices = {
         "429 burst": f"429:{much:.2f}{window}",
         "429": f"429:{little:.2f}=1",
@@ -193,14 +194,12 @@ def _faults(random: Random, names: list[str]) -> tuple[tuple[str, ...], tuple[st
         "duplicate": f"duplicate:{little:.2f}={random.randint(1, 3)}",
         "wrongtotal": f"wrongtotal:{little:.2f}={random.choice((-1, 1, 7))}",
         "tokenlife": f"tokenlife:{random.randint(2, 5)}",
-        "unknown": "unknown",
     }
+    lost = next(((name, LOSABLE[name]) for name in names if name in LOSABLE), None)
+    if lost is not None:
+        choices |= {f"{kind} column": f"{kind}:{'.'.join(lost)}" for kind in ("unknown", "removed", "badcolumn")}
     kinds = random.sample(sorted(choices), random.choice((0, 1, 2, 2, 3, 4)))
-    faults = [choices[kind] for kind in kinds if kind != "unknown"]
-    if "unknown" in kinds and "customer" in names:
-        lost = ("customer", "fax")
-        faults.append("unknown:customer.fax")
-    return tuple(faults), lost
+    return tuple(choices[kind] for kind in kinds), lost if any("column" in kind for kind in kinds) else None
 
 
 def _blows(random: Random, database: str, auth: str) -> list[Blow]:

@@ -75,7 +75,8 @@ def asker(simulator: SimulatorThread) -> Ask:
     def ask(q: str = "SELECT id FROM customer ORDER BY id ASC", query: str = "", **more: Any) -> requests.Response:
         headers = {"Authorization": f"Bearer {bearer}", "Prefer": "transient"} | more.pop("headers", {})
         more.setdefault("json", {"q": q})
-        return requests.post(simulator.base_url + SUITEQL + query, headers=headers, **{"timeout": 30, **more})
+        timeout = more.pop("timeout", 30)
+        return requests.post(simulator.base_url + SUITEQL + query, headers=headers, timeout=timeout, **more)
 
     return ask
 
