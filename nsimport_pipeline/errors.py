@@ -69,6 +69,10 @@ class IncompleteResponse(ApiUnavailable):
     """An answer that cannot be whole: empty, cut, fewer rows than ``totalResults``, keys out of order or range."""
 
 
+class NotAnswering(ApiUnavailable):
+    """No request was sent: NetSuite has not been answering anybody, and it is not time to ask again."""
+
+
 class ServerError(ApiUnavailable):
     """A 500 ``UNEXPECTED_ERROR``: an outage, or one bad column; only repeating it with fewer columns tells."""
 

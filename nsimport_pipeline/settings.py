@@ -14,9 +14,10 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 
 from nsimport_pipeline.errors import ConfigurationError, RefusedError
+from nsimport_pipeline.retry_settings import CircuitSettings, Retries, StrictModel
 
 TENANT_NAME = re.compile(r"^[a-z0-9_]{1,32}$")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -31,11 +32,7 @@ ENVIRONMENT_DEFAULTS = {
 """Environment variables that set a default: stronger than ``defaults`` in the file, weaker than a tenant's own key."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class OAuth2(_Strict):
+class OAuth2(StrictModel):
     """OAuth 2.0 client credentials: a signed assertion for a one-hour token."""
 
     method: Literal["oauth2"]
@@ -45,7 +42,7 @@ class OAuth2(_Strict):
     algorithm: Literal["PS256", "ES256"] = "PS256"
 
 
-class TokenBased(_Strict):
+class TokenBased(StrictModel):
     """Token-based authentication (OAuth 1.0a, HMAC-SHA256)."""
 
     method: Literal["tba"]
@@ -55,7 +52,7 @@ class TokenBased(_Strict):
     token_secret: SecretStr
 
 
-class RecordTypeOptions(_Strict):
+class RecordTypeOptions(StrictModel):
     """What a tenant changes for one record type."""
 
     enabled: bool = True
@@ -64,7 +61,7 @@ class RecordTypeOptions(_Strict):
     batch_size: Annotated[int, Field(ge=1, le=1000)] = 1000
 
 
-class Tenant(_Strict):
+class Tenant(StrictModel):
     """One company: one NetSuite account, one database, its own slots. Times are in seconds."""
 
     name: str
@@ -74,7 +71,7 @@ class Tenant(_Strict):
     warehouse_url: SecretStr
     slots: Annotated[int, Field(ge=1, le=500)] = 5
     timezone: str = "America/Los_Angeles"
-    record_types: dict[str, RecordTypeOptions] = {}
+    record_types: dict[str, RecordTypeOptions] = Field(default_factory=dict)
     enabled: bool | Literal["database"] = True
     """Whether new imports may begin; ``database``: the flag ``nsimport`` in the tenant's ``feature_flags`` decides."""
     store_raw: bool = True
@@ -86,6 +83,8 @@ class Tenant(_Strict):
     continue_on_permanent: bool = True
     rejected_share: Annotated[float, Field(ge=0, le=100)] = 1
     """Percent of a record type's records that may be rejected before the import counts as one with failures."""
+    retries: Retries = Retries.model_validate({})
+    circuit: CircuitSettings = CircuitSettings()
 
     @field_validator("timezone")
     @classmethod
@@ -218,11 +217,10 @@ class Settings:
         return f"{scheme.partition('+')[0] or 'unknown'}://{place.rstrip('/')}"
 
     def _merged(self, name: str) -> dict[str, Any]:
-        return {
-            **(self._document.get("defaults") or {}),
-            **self._from_environment(),
-            **self._document["tenants"][name],
-        }
+        defaults = {**(self._document.get("defaults") or {}), **self._from_environment()}
+        own = self._document["tenants"][name]
+        nested = {key: _laid_over(defaults.get(key), own[key]) for key in ("retries", "circuit") if key in own}
+        return {**defaults, **own, **nested}
 
     def _from_environment(self) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -273,6 +271,13 @@ class Settings:
             key_file = (self.file.parent / tenant.auth.private_key_file).resolve()
             changes["auth"] = tenant.auth.model_copy(update={"private_key_file": key_file})
         return tenant.model_copy(update=changes) if changes else tenant
+
+
+def _laid_over(below: Any, above: Any) -> Any:
+    """Mappings merged key by key, however deep; anything else as it is in ``above``."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return below | {key: _laid_over(below.get(key), value) for key, value in above.items()}
 
 
 class Environment:

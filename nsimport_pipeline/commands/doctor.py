@@ -170,7 +170,7 @@ def _slots(instance: dg.DagsterInstance, tenant: Tenant) -> Iterator[tuple[State
 
 def _netsuite(instance: dg.DagsterInstance, tenant: Tenant) -> Iterator[tuple[State, str]]:
     wanted = [name for name in resources.catalog() if tenant.options(name).enabled]
-    with asking(tenant, instance) as (client, slotted):
+    with asking(tenant, instance, None) as (client, slotted):
 
         def readable(name: str) -> str | None:
             try:

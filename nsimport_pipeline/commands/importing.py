@@ -20,6 +20,7 @@ from nsimport_pipeline.commands.session import asking, dagster_instance, open_te
 from nsimport_pipeline.commands.waiting import say_who_carries_it_out, wait_for
 from nsimport_pipeline.defs import resources
 from nsimport_pipeline.errors import ConfigurationError, RefusedError
+from nsimport_pipeline.imports.decide import Rules
 from nsimport_pipeline.imports.plan import Plan, PlannedType, chosen_types, make_plan
 from nsimport_pipeline.imports.records import ImportJob
 from nsimport_pipeline.imports.settle import settle
@@ -53,7 +54,7 @@ def plan(
     asked = _ask(record_types, tenant, no_dependencies, dry=True)
     with dagster_instance() as instance:
         started = time.monotonic()
-        made = _make_plan(asked, instance, wave_size, lambda planned: None)
+        made = _make_plan(asked, instance, wave_size, lambda planned: None, dry=True)
         questions = sum(planned.requests for planned in made.types)
         # Questions are asked side by side; how long one took says how long a batch will.
         per_request = (time.monotonic() - started) / max(1, questions) * min(asked.tenant.slots, len(made.types) or 1)
@@ -120,7 +121,7 @@ def start(asked: Asked, instance: dg.DagsterInstance, wave_size: int | None) -> 
         abandon(engine, job, str(error) or "planning was interrupted", now=_now())
         raise
     job = write_plan(engine, job, made, tables=tables, now=_now())
-    settle(engine, job.import_id, slots=tenant.slots, now=_now)
+    settle(engine, job.import_id, rules=Rules.of(tenant), now=_now)
     console.print(
         f"planned: {made.records:,} records in {made.batches} batches and {len(made.waves)} waves", style="bold"
     )
@@ -146,9 +147,14 @@ def _ask(record_types: Sequence[str], tenant_name: str, no_dependencies: bool, *
 
 
 def _make_plan(
-    asked: Asked, instance: dg.DagsterInstance, wave_size: int | None, on_planned: Callable[[PlannedType], None]
+    asked: Asked,
+    instance: dg.DagsterInstance,
+    wave_size: int | None,
+    on_planned: Callable[[PlannedType], None],
+    *,
+    dry: bool = False,
 ) -> Plan:
-    with asking(asked.tenant, instance) as (_, client):
+    with asking(asked.tenant, instance, None if dry else asked.engine) as (_, client):
         return make_plan(
             asked.catalog,
             asked.chosen,

@@ -17,6 +17,7 @@ from nsimport_pipeline.defs import resources
 from nsimport_pipeline.defs.slots import SlottedClient, set_limit
 from nsimport_pipeline.errors import ConfigurationError
 from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.breaker import TenantCircuit
 from nsimport_pipeline.imports.records import ImportJob, tenant_of
 from nsimport_pipeline.imports.rollout import require_on
 from nsimport_pipeline.netsuite.client import NetSuiteClient
@@ -100,10 +101,17 @@ def read_tenant(name: str) -> tuple[Tenant, Engine]:
 
 
 @contextmanager
-def asking(tenant: Tenant, instance: dg.DagsterInstance) -> Iterator[tuple[NetSuiteClient, SlottedClient]]:
-    """A NetSuite client for a command that somebody waits for: soon tired, and a slot taken for each request."""
+def asking(
+    tenant: Tenant, instance: dg.DagsterInstance, engine: Engine | None
+) -> Iterator[tuple[NetSuiteClient, SlottedClient]]:
+    """A NetSuite client for a command that somebody waits for: soon tired, and a slot taken for each request.
+
+    ``engine``: the tenant's database, which knows whether NetSuite is down; None to leave it alone, and ask anyway.
+    """
     set_limit(instance, tenant.name, tenant.slots)
-    with NetSuiteClient(tenant, policy=ASKING, timeouts=(CONNECT_SECONDS, float(tenant.batch_timeout))) as client:
+    circuit = None if engine is None else TenantCircuit(engine, tenant)
+    timeouts = (CONNECT_SECONDS, float(tenant.batch_timeout))
+    with NetSuiteClient(tenant, policy=ASKING, timeouts=timeouts, breaker=circuit) as client:
         yield client, SlottedClient(client, instance, tenant.name, name=secrets.token_hex(4))
 
 

@@ -24,8 +24,10 @@ from nsimport_pipeline.defs.slots import PoolSlots
 from nsimport_pipeline.errors import NsimportError
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.account import record_left_out
-from nsimport_pipeline.imports.batch import Interrupted, Result, RetryLog, Workshop
+from nsimport_pipeline.imports.batch import Interrupted, Result, RetryLog, Workshop, await_netsuite
+from nsimport_pipeline.imports.breaker import TenantCircuit
 from nsimport_pipeline.imports.columns import Columns
+from nsimport_pipeline.imports.decide import Rules
 from nsimport_pipeline.imports.execute import Throttle, execute
 from nsimport_pipeline.imports.records import Batch, BatchStats, ImportJob, new_import_id
 from nsimport_pipeline.imports.rollout import require_on
@@ -112,11 +114,12 @@ class _Run:
             work = []
         throttle = Throttle(min(self.tenant.slots, REQUESTS_PER_PROCESS))
         retries = RetryLog(throttle)
-        with NetSuiteClient(self.tenant, sleep=self._sleep, listener=retries) as client:
-            shop = self._workshop(job, client, retries)
+        circuit = TenantCircuit(self.engine, self.tenant, sleep=self._sleep)
+        with NetSuiteClient(self.tenant, sleep=self._sleep, listener=retries, breaker=circuit) as client:
+            shop = self._workshop(job, client, retries, circuit)
             yield from self._work(job, work, shop, throttle)
             yield from self.checks.at_the_end(job, client)
-        settle(self.engine, job.import_id, slots=self.tenant.slots, now=_now)
+        settle(self.engine, job.import_id, rules=Rules.of(self.tenant), now=_now)
         self._report_failures(job, len(batches))
 
     def _work(
@@ -127,7 +130,9 @@ class _Run:
 
         def closing() -> None:
             # NetSuite counts while this run's last batches, which may be the record type's last, are written.
-            self.checks.count_source(job, shop.client, self.context.partition_keys)
+            with contextlib.suppress(Interrupted):
+                if await_netsuite(shop):
+                    self.checks.count_source(job, shop.client, self.context.partition_keys)
 
         for result in execute(work, shop, slots=slots, throttle=throttle, stop=self.stop, closing=closing):
             self.done += result.settled
@@ -173,7 +178,7 @@ class _Run:
             now=now,
         )
 
-    def _workshop(self, job: ImportJob, client: NetSuiteClient, retries: RetryLog) -> Workshop:
+    def _workshop(self, job: ImportJob, client: NetSuiteClient, retries: RetryLog, circuit: TenantCircuit) -> Workshop:
         with read_only(self.engine).connect() as connection:
             missing = [known.column for known in store.left_out(connection, self.record_type.name)]
         return Workshop(
@@ -190,7 +195,9 @@ class _Run:
             run_id=self.context.run_id,
             timezone=ZoneInfo(self.tenant.timezone),
             store_raw=self.tenant.store_raw,
+            rules=self.tenant.retries,
             sleep=self._sleep,
+            circuit=circuit,
         )
 
     def _sleep(self, seconds: float) -> None:

@@ -18,6 +18,7 @@ from nsimport_pipeline.defs.run_coordinator import ALIVE
 from nsimport_pipeline.defs.slots import free_slots_of_the_dead, set_limit
 from nsimport_pipeline.errors import NsimportError
 from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.decide import Rules
 from nsimport_pipeline.imports.records import Hold, ImportJob, RunSpec, RunView
 from nsimport_pipeline.imports.settle import Outcome, settle
 from nsimport_pipeline.imports.stuck import note_stuck_wave
@@ -118,7 +119,7 @@ def _settle(instance: dg.DagsterInstance, tenant: Tenant, engine: Engine, import
     outcome = settle(
         engine,
         import_id,
-        slots=tenant.slots,
+        rules=Rules.of(tenant),
         now=lambda: datetime.now(UTC),
         runs=partial(run_views, instance, import_id),
     )

@@ -4,6 +4,7 @@ Belongs here: what happens to one batch from claim to outcome. Does not belong h
 under which slot (``execute.py``).
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -15,18 +16,21 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import SQLAlchemyError
 
-from nsimport_pipeline.errors import AccessDenied, Category, ImportFailure, NsimportError, TimedOut
+from nsimport_pipeline.errors import AccessDenied, Category, ImportFailure, NotAnswering, NsimportError, TimedOut
 from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.breaker import TenantCircuit
 from nsimport_pipeline.imports.columns import ONCE, Ask, Columns
 from nsimport_pipeline.imports.failures import after_failure
 from nsimport_pipeline.imports.records import Batch, BatchStats, ImportJob
-from nsimport_pipeline.imports.states import BatchState, ImportState
+from nsimport_pipeline.imports.states import ACTIVE_IMPORTS, BatchState, ImportState
 from nsimport_pipeline.netsuite.client import Fetched, NetSuiteClient
 from nsimport_pipeline.netsuite.retrying import RetryEvent, RetryListener
 from nsimport_pipeline.netsuite.suiteql import Selected
 from nsimport_pipeline.record_types.criteria import RecordType
 from nsimport_pipeline.record_types.transform import Transformed, transform, unfilled_columns
+from nsimport_pipeline.retry_settings import Retries
 from nsimport_pipeline.warehouse.deletes import mark_absent
+from nsimport_pipeline.warehouse.engine import read_only
 from nsimport_pipeline.warehouse.errors import classify
 from nsimport_pipeline.warehouse.upsert import upsert
 
@@ -34,6 +38,10 @@ _T = TypeVar("_T")
 
 DATABASE_RETRY_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0)
 """Seconds between attempts at a batch's transaction while the database is busy or gone: about a minute in all."""
+
+
+OUTAGE_LOOK_SECONDS = 2.0
+"""How often a run that waits for NetSuite looks whether its import is still wanted."""
 
 
 class Interrupted(Exception):
@@ -45,7 +53,8 @@ class Result:
     """What became of a batch that a run took up."""
 
     batch: Batch
-    outcome: Literal["completed", "retrying", "failed", "released", "not_ours"]
+    outcome: Literal["completed", "retrying", "failed", "released", "put_off", "not_ours"]
+    """``put_off``: given back because NetSuite is not answering; to be taken up again when it is."""
     stats: BatchStats = field(default_factory=BatchStats)
     category: Category | None = None
     reason: str | None = None
@@ -88,8 +97,10 @@ class Workshop:
     run_id: str
     timezone: ZoneInfo
     store_raw: bool
+    rules: Retries
     sleep: Callable[[float], None]
     """Raises Interrupted when the run is being stopped."""
+    circuit: TenantCircuit | None = None
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     timer: Callable[[], float] = time.perf_counter
 
@@ -120,8 +131,28 @@ def fetch(batch: Batch, shop: Workshop) -> Page | Result:
         return Page(batch, fetched, columns, shop.retries.take())
     except Interrupted:
         return release(batch, shop)
+    except NotAnswering:
+        return replace(release(batch, shop), outcome="put_off")
     except Exception as error:
         return _record_failure(batch, shop, _as_failure(error), shop.retries.take())
+
+
+def await_netsuite(shop: Workshop) -> bool:
+    """Wait until NetSuite answers again. False if the import is not to go on any more.
+
+    Raises Interrupted.
+    """
+    while shop.circuit is not None:
+        try:
+            shop.circuit.before(shop.client.probe)
+            break
+        except NotAnswering as closed:
+            shop.sleep(min(OUTAGE_LOOK_SECONDS, closed.retry_after or OUTAGE_LOOK_SECONDS))
+        with contextlib.suppress(SQLAlchemyError), read_only(shop.engine).connect() as connection:
+            job = store.find_job(connection, shop.job.import_id)
+            if job is None or job.state not in ACTIVE_IMPORTS:
+                return False
+    return True
 
 
 def keep(page: Page, shop: Workshop) -> Result:
@@ -250,7 +281,7 @@ def _write_once(
 
 def _record_failure(batch: Batch, shop: Workshop, failure: ImportFailure, retries: list[RetryEvent]) -> Result:
     now = shop.now()
-    verdict = after_failure(failure.category, batch.attempts + 1, shop.job.retry_attempts)
+    verdict = after_failure(failure.category, batch.attempts + 1, shop.job.retry_attempts, shop.rules)
     to = BatchState.RETRYING if verdict.retry else BatchState.FAILED
 
     def record(connection: Connection) -> bool:

@@ -10,7 +10,7 @@ and an action that was carried out is not decided again.
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from nsimport_pipeline.errors import Category
@@ -18,10 +18,26 @@ from nsimport_pipeline.imports.failures import after_failure
 from nsimport_pipeline.imports.records import Batch, Hold, ImportJob, RunSpec, RunView, TypePlan, Wave
 from nsimport_pipeline.imports.states import FINISHED_WAVES, BatchState, ImportState, WaveState
 from nsimport_pipeline.imports.waves import PlannedWave, plan_runs, plan_waves
+from nsimport_pipeline.netsuite.circuit import Circuit
+from nsimport_pipeline.retry_settings import Retries
+from nsimport_pipeline.settings import Tenant
 
 NOT_BEGUN = "its run ended before it was begun"
 PLANNING_PATIENCE = timedelta(minutes=30)
 """An import still being planned after so long was left behind by a process that died."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The tenant's settings that decisions follow."""
+
+    slots: int = 1
+    retries: Retries = field(default_factory=lambda: Retries.model_validate({}))
+    wave_timeout: timedelta = timedelta(minutes=30)
+
+    @classmethod
+    def of(cls, tenant: Tenant) -> "Rules":
+        return cls(tenant.slots, tenant.retries, timedelta(seconds=tenant.wave_timeout))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +50,8 @@ class Snapshot:
     batches: tuple[Batch, ...]
     runs: tuple[RunView, ...] | None
     """Its Dagster runs; None where they are not known: then nothing that depends on them is decided."""
-    slots: int
+    rules: Rules = field(default_factory=Rules)
+    circuit: Circuit = field(default_factory=Circuit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +198,7 @@ def _fold(snapshot: Snapshot, now: datetime) -> Iterable[Action]:
     began = {batch.run_id for batch in snapshot.batches}
     for batch in snapshot.batches:
         if batch.state is BatchState.PROCESSING and batch.run_id not in alive:
-            yield _folded(snapshot.job, batch, 1, "its run ended before it was finished", now)
+            yield _folded(snapshot, batch, 1, "its run ended before it was finished", now)
         elif batch.state is BatchState.DISPATCHED:
             runs = by_place[batch.wave, batch.run_number]
             if runs and all(run.ended for run in runs):
@@ -189,12 +206,14 @@ def _fold(snapshot: Snapshot, now: datetime) -> Iterable[Action]:
                 failed = any(run.outcome == "failed" and run.run_id not in began for run in runs)
                 # Left once for no reason may be bad luck; twice in a row counts, or it might go on for ever.
                 again = batch.failure_reason == NOT_BEGUN
-                yield _folded(snapshot.job, batch, int(failed or again), NOT_BEGUN, now)
+                yield _folded(snapshot, batch, int(failed or again), NOT_BEGUN, now)
 
 
-def _folded(job: ImportJob, batch: Batch, attempts: int, reason: str, now: datetime) -> Fold:
+def _folded(snapshot: Snapshot, batch: Batch, attempts: int, reason: str, now: datetime) -> Fold:
     # A run that dies is retried like a timeout: the batch itself may be without fault.
-    verdict = after_failure(Category.TIMEOUT, batch.attempts + attempts, job.retry_attempts)
+    verdict = after_failure(
+        Category.TIMEOUT, batch.attempts + attempts, snapshot.job.retry_attempts, snapshot.rules.retries
+    )
     if attempts and not verdict.retry:
         return Fold(batch, BatchState.FAILED, attempts, reason)
     not_before = now + timedelta(seconds=verdict.delay) if attempts else None
@@ -306,7 +325,7 @@ def _dispatch(snapshot: Snapshot, unfinished: list[Wave]) -> Iterable[Action]:
         first = first and not members
         if wave.state is WaveState.PENDING:
             ranges = [batch.range for batch in members]
-            yield Dispatch(wave.number, tuple(plan_runs(wave.number, wave.level, ranges, snapshot.slots)))
+            yield Dispatch(wave.number, tuple(plan_runs(wave.number, wave.level, ranges, snapshot.rules.slots)))
             continue
         seen = {(run.wave, run.number) for run in snapshot.runs or ()}
         missing = [run for run in _dispatched_runs(wave, members) if (run.wave, run.number) not in seen]
@@ -403,6 +422,12 @@ def _release(snapshot: Snapshot) -> Iterable[Action]:
 
 def explain(snapshot: Snapshot, now: datetime) -> str:
     """Why the import is where it is, in one line."""
+    place = _place(snapshot, now)
+    waits = any(not batch.terminal for batch in snapshot.batches) and snapshot.circuit.confirmed
+    return f"{snapshot.circuit}; {place}" if waits else place
+
+
+def _place(snapshot: Snapshot, now: datetime) -> str:
     job = snapshot.job
     open_batches = [batch for batch in snapshot.batches if not batch.terminal]
     if job.state is ImportState.PLANNING:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from nsimport_pipeline.errors import Category
-from nsimport_pipeline.imports.batch import Page, Result, Workshop, fetch, keep, release
+from nsimport_pipeline.imports.batch import Interrupted, Page, Result, Workshop, await_netsuite, fetch, keep, release
 from nsimport_pipeline.imports.records import Batch
 from nsimport_pipeline.netsuite.retrying import RetryEvent
 from nsimport_pipeline.netsuite.slots import SlotPool
@@ -97,7 +97,8 @@ def execute(
             now = shop.timer()
             if now - balanced_at >= BALANCE_SECONDS:
                 balanced_at = now
-                crew.balance(throttle.adjust(now))
+                target = throttle.adjust(now)
+                crew.balance(1 if shop.circuit is not None and shop.circuit.open else target)
     finally:
         stop.set()
         crew.dismiss()
@@ -124,6 +125,8 @@ class _Crew:
         self._lock = threading.Lock()
         self._helpers: set[str] = set()
         self._to_leave = 0
+        self._sent_home = 0
+        """Helpers that leave because of an outage, and have not gone yet."""
         self._fetching = 0
         self._writing = 0
 
@@ -173,6 +176,7 @@ class _Crew:
         threading.Thread(target=self._fetch, args=(slot,), name=f"fetcher-{slot or 'own'}", daemon=True).start()
 
     def _fetch(self, slot: str | None) -> None:
+        leaving = False
         try:
             while not self._stop.is_set() and not self._may_leave(slot):
                 try:
@@ -181,7 +185,12 @@ class _Crew:
                     self._close()
                     break
                 page = fetch(batch, self._shop)
-                if isinstance(page, Result):
+                if isinstance(page, Result) and page.outcome == "put_off":
+                    self._left.appendleft(batch)
+                    leaving = self._may_go_home(slot)
+                    if leaving or not self._sit_out():
+                        break
+                elif isinstance(page, Result):
                     self.results.put(page)
                 else:
                     self._hand_over(page)
@@ -194,6 +203,21 @@ class _Crew:
             finally:
                 with self._lock:
                     self._fetching -= 1
+                    self._sent_home -= leaving
+
+    def _may_go_home(self, slot: str | None) -> bool:
+        """Whether a fetcher gives its slot back while NetSuite is down: one, with the run's own slot, waits for all."""
+        with self._lock:
+            going = slot is not None and self._fetching - self._sent_home > 1
+            self._sent_home += going
+        return going
+
+    def _sit_out(self) -> bool:
+        """Wait until NetSuite answers again. False if there is nothing to go on with."""
+        try:
+            return await_netsuite(self._shop)
+        except Interrupted:
+            return False
 
     def _hand_over(self, page: Page) -> None:
         while not self._stop.is_set():

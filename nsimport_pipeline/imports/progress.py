@@ -15,6 +15,7 @@ from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.decide import Snapshot, explain
 from nsimport_pipeline.imports.records import ImportJob, TypePlan, Wave
 from nsimport_pipeline.imports.states import OPEN_IMPORTS, TERMINAL_BATCHES, BatchState, ImportState
+from nsimport_pipeline.netsuite.circuit import Circuit
 
 RECENT = timedelta(seconds=30)
 """Throughput is taken over this long."""
@@ -33,6 +34,7 @@ def status(
     types, waves = store.type_plans(connection, import_id), store.waves(connection, import_id)
     counts = store.batch_counts(connection, import_id)
     recent = store.recent_throughput(connection, import_id, now - RECENT)
+    circuit = store.circuit_of(connection, job.tenant)
     rate = _rate(job, counts, recent, now)
     expected = sum(int(row["expected"]) for row in counts)
     settled = sum(int(row["expected"]) for row in counts if row["status"] in _TERMINAL)
@@ -42,7 +44,7 @@ def status(
         "tenant": job.tenant,
         "mode": job.mode,
         "state": job.state.value,
-        "reason": _reason(connection, job, types, waves, now) if is_open else _ending(job),
+        "reason": _reason(connection, job, types, waves, circuit, now) if is_open else _ending(job),
         "created_at": _iso(job.created_at),
         "finished_at": _iso(job.finished_at),
         "progress": _progress(job, expected, settled),
@@ -50,6 +52,7 @@ def status(
         "eta_seconds": round((expected - settled) / rate) if is_open and rate > 0 else (None if is_open else 0),
         "record_types": [_type_status(plan, counts, job) for plan in types],
         "waves": [_wave_status(wave, counts) for wave in waves],
+        "circuit": _circuit_status(circuit),
         "slots": dict(slots or {"limit": 0, "in_use": 0, "waiting": 0}),
         "failures": {category.value: n for category, n in store.error_counts(connection, import_id).items()},
     }
@@ -73,11 +76,16 @@ def _rate(job: ImportJob, counts: Iterable[RowMapping], recent: int, now: dateti
 
 
 def _reason(
-    connection: Connection, job: ImportJob, types: Sequence[TypePlan], waves: Sequence[Wave], now: datetime
+    connection: Connection,
+    job: ImportJob,
+    types: Sequence[TypePlan],
+    waves: Sequence[Wave],
+    circuit: Circuit,
+    now: datetime,
 ) -> str:
     """Why an open import is where it is; takes every batch to tell."""
     batches = store.batches(connection, job.import_id)
-    return explain(Snapshot(job, tuple(types), tuple(waves), tuple(batches), None, slots=1), now)
+    return explain(Snapshot(job, tuple(types), tuple(waves), tuple(batches), None, circuit=circuit), now)
 
 
 def _ending(job: ImportJob) -> str:
@@ -147,6 +155,15 @@ def _wave_status(wave: Wave, counts: Iterable[RowMapping]) -> Status:
         "retried": wave.retried,
         "dispatched_at": _iso(wave.dispatched_at),
         "completed_at": _iso(wave.completed_at),
+    }
+
+
+def _circuit_status(circuit: Circuit) -> Status:
+    return {
+        "state": circuit.state.value,
+        "since": _iso(circuit.opened_at),
+        "next_probe_at": _iso(circuit.next_probe_at),
+        "failed_probes": circuit.probes,
     }
 
 

@@ -24,6 +24,7 @@ from nsimport_pipeline.imports.decide import (
     MarkProcessing,
     Regroup,
     Release,
+    Rules,
     Snapshot,
     Stop,
     Submit,
@@ -57,7 +58,7 @@ def settle(
     engine: Engine,
     import_id: str,
     *,
-    slots: int,
+    rules: Rules,
     now: Callable[[], datetime],
     runs: Callable[[], Sequence[RunView]] | None = None,
 ) -> Outcome:
@@ -75,7 +76,7 @@ def settle(
         moment = now()
         with engine.begin() as connection:
             serialise(connection)
-            snapshot = read_snapshot(connection, import_id, runs, slots)
+            snapshot = read_snapshot(connection, import_id, runs, rules)
             if snapshot is None or snapshot.job.state not in OPEN_IMPORTS:
                 state = snapshot.job.state if snapshot else None
                 return Outcome((), tuple(cancel), tuple(release.items()), reason, state, tuple(repairs))
@@ -102,7 +103,7 @@ def settle(
 
 
 def read_snapshot(
-    connection: Connection, import_id: str, runs: Callable[[], Sequence[RunView]] | None, slots: int
+    connection: Connection, import_id: str, runs: Callable[[], Sequence[RunView]] | None, rules: Rules
 ) -> Snapshot | None:
     """All the control tables say about an import; None if there is no such import."""
     job = store.find_job(connection, import_id)
@@ -111,9 +112,10 @@ def read_snapshot(
     types = tuple(store.type_plans(connection, import_id))
     waves = tuple(store.waves(connection, import_id))
     batches = tuple(store.batches(connection, import_id))
+    circuit = store.circuit_of(connection, job.tenant)
     # Runs last: whoever has a batch by now is among them. The other way round a run that began meanwhile would look
     # as if it had vanished.
-    return Snapshot(job, types, waves, batches, None if runs is None else tuple(runs()), slots)
+    return Snapshot(job, types, waves, batches, None if runs is None else tuple(runs()), rules, circuit)
 
 
 def _apply(connection: Connection, snapshot: Snapshot, action: Action, now: datetime) -> bool:

@@ -25,6 +25,7 @@ from requests.adapters import HTTPAdapter
 from nsimport_pipeline.errors import ImportFailure, IncompleteResponse, TimedOut
 from nsimport_pipeline.netsuite.answers import KeyCount, Page, Row, key_count, parse_page
 from nsimport_pipeline.netsuite.auth import authenticator
+from nsimport_pipeline.netsuite.circuit import PROBE_SECONDS, PROBE_STATEMENT, Breaker
 from nsimport_pipeline.netsuite.errors import classify, classify_exception
 from nsimport_pipeline.netsuite.retrying import RetryListener, RetryPolicy, persevere
 from nsimport_pipeline.netsuite.suiteql import (
@@ -76,12 +77,15 @@ class NetSuiteClient:
         random: Callable[[], float] = uniform,
         policy: RetryPolicy | None = None,
         listener: RetryListener | None = None,
+        breaker: Breaker | None = None,
         timeouts: tuple[float, float] | None = None,
     ) -> None:
         self.tenant = tenant
         self._clock = clock
-        self._policy = policy or RetryPolicy()
-        self._persevere = partial(persevere, sleep=sleep, random=random, listener=listener)
+        self._policy = policy or RetryPolicy.of(tenant.retries)
+        self._persevere = partial(
+            persevere, sleep=sleep, random=random, listener=listener, breaker=breaker, probe=self.probe
+        )
         self._connect_timeout, self._answer_timeout = timeouts or (CONNECT_TIMEOUT, float(tenant.batch_timeout))
         self._session = session or _session(tenant)
         self._authenticate = authenticator(tenant, self._post_form, clock)
@@ -106,6 +110,10 @@ class NetSuiteClient:
     def close(self) -> None:
         """Let go of the connections."""
         self._session.close()
+
+    def probe(self) -> None:
+        """Ask once whether NetSuite answers at all, with little patience. Raises an ImportFailure if not."""
+        self._send_query(PROBE_STATEMENT, 1, 0, min(PROBE_SECONDS, self._answer_timeout))
 
     def query(
         self,
@@ -212,13 +220,15 @@ class NetSuiteClient:
 
         return self.query(page_statement(record_type, low, high, columns), check=check)
 
-    def _send_query(self, statement: str, limit: int, offset: int) -> bytes:
+    def _send_query(self, statement: str, limit: int, offset: int, answer_timeout: float | None = None) -> bytes:
         url = f"{self.tenant.url}{QUERY_PATH}?limit={limit}&offset={offset}"
         headers = {"Content-Type": "application/json", "Prefer": "transient"}
-        return self._signed(url, orjson.dumps({"q": statement}), headers)
+        return self._signed(url, orjson.dumps({"q": statement}), headers, answer_timeout)
 
-    def _signed(self, url: str, data: bytes | None, headers: dict[str, str]) -> bytes:
-        send = partial(self._send, url, data, headers, self._authenticate)
+    def _signed(
+        self, url: str, data: bytes | None, headers: dict[str, str], answer_timeout: float | None = None
+    ) -> bytes:
+        send = partial(self._send, url, data, headers, self._authenticate, answer_timeout or self._answer_timeout)
         status, said, body, authorization = send()
         if status == 401 and self._authenticate.renewable(authorization):
             status, said, body, _ = send()
@@ -228,16 +238,16 @@ class NetSuiteClient:
 
     def _post_form(self, url: str, form: dict[str, str]) -> bytes:
         # A callable that does nothing keeps `requests` from signing with what it finds in a .netrc.
-        status, headers, body, _ = self._send(url, form, {}, lambda request: request)
+        status, headers, body, _ = self._send(url, form, {}, lambda request: request, self._answer_timeout)
         if status != 200:
             raise self._classified(status, headers, body)
         return body
 
     def _send(
-        self, url: str, data: bytes | dict[str, str] | None, headers: dict[str, str], auth: Any
+        self, url: str, data: bytes | dict[str, str] | None, headers: dict[str, str], auth: Any, answer_timeout: float
     ) -> tuple[int, requests.structures.CaseInsensitiveDict[str], bytes, str]:
         """Send once, ``data`` as a POST; the answer's status, headers and body, and the Authorization sent with it."""
-        deadline = self._clock() + self._answer_timeout
+        deadline = self._clock() + answer_timeout
         try:
             with self._session.request(
                 "GET" if data is None else "POST",
@@ -245,7 +255,7 @@ class NetSuiteClient:
                 data=data,
                 headers={"Accept": "application/json", **headers},
                 auth=auth,
-                timeout=(self._connect_timeout, self._answer_timeout),
+                timeout=(self._connect_timeout, answer_timeout),
                 allow_redirects=False,
                 verify=True,
                 stream=True,
@@ -255,7 +265,7 @@ class NetSuiteClient:
                 while chunk := response.raw.read1(CHUNK, decode_content=True):
                     body += chunk
                     if self._clock() > deadline:
-                        raise TimedOut(f"NetSuite did not finish its answer in {self._answer_timeout:.0f} s")
+                        raise TimedOut(f"NetSuite did not finish its answer in {answer_timeout:.0f} s")
                 sent = str(response.request.headers.get("Authorization", ""))
                 self._compare_clocks(response.headers.get("Date", ""))
                 return response.status_code, response.headers, bytes(body), sent

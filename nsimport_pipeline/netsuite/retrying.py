@@ -5,21 +5,34 @@ Belongs here: the policy, and the one loop that follows it. Does not belong here
 attempts, while refusals for lack of a slot use up only patience, each with a back-off of its own.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from nsimport_pipeline.errors import ApiUnavailable, Category, ImportFailure, RateLimited, TimedOut
+from nsimport_pipeline.netsuite.circuit import Breaker
+from nsimport_pipeline.retry_settings import Retries
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class Budget:
+    """How many requests may fail before the last failure is raised, and the delay after the first, in seconds."""
+
+    attempts: int
+    base_delay: float
+
+
+@dataclass(frozen=True)
 class RetryPolicy:
-    """Times are in seconds. Only ``attempts`` failures are borne; then the last one is raised."""
+    """Times are in seconds. Only so many failures are borne; then the last one is raised."""
 
     attempts: int = 4
     base_delay: float = 1.0
+    budgets: Mapping[Category, Budget] = field(default_factory=dict)
+    """Instead of ``attempts`` and ``base_delay``, for single categories."""
     max_delay: float = 30.0
     rate_limit_base: float = 0.5
     rate_limit_max: float = 15.0
@@ -28,12 +41,27 @@ class RetryPolicy:
     retry_after_max: float = 120.0
     """The longest ``Retry-After`` that is believed."""
 
-    def failure_delay(self, failures: int, retry_after: float | None, chance: float) -> float:
+    @classmethod
+    def of(cls, retries: Retries) -> "RetryPolicy":
+        """What a tenant's settings say about requests within a run."""
+        rules = {Category.TIMEOUT: retries.timeout, Category.API_UNAVAILABLE: retries.api_unavailable}
+        return cls(
+            budgets={category: Budget(rule.in_run + 1, rule.in_run_delay) for category, rule in rules.items()},
+            rate_limit_base=retries.api_rate_limit.in_run_delay,
+            patience=retries.api_rate_limit.patience,
+        )
+
+    def budget(self, category: Category) -> Budget:
+        return self.budgets.get(category) or Budget(self.attempts, self.base_delay)
+
+    def failure_delay(
+        self, failures: int, retry_after: float | None, chance: float, category: Category = Category.TIMEOUT
+    ) -> float:
         """Seconds before the next attempt after ``failures`` (1, 2, …) failures; ``chance`` is uniform in [0, 1).
 
         Exponential with full jitter, and never earlier than NetSuite asked for.
         """
-        delay = chance * min(self.max_delay, self.base_delay * 2.0 ** min(failures - 1, 60))
+        delay = chance * min(self.max_delay, self.budget(category).base_delay * 2.0 ** min(failures - 1, 60))
         return max(delay, self._asked(retry_after, chance))
 
     def rate_limit_delay(self, refusals: int, retry_after: float | None, chance: float) -> float:
@@ -81,20 +109,31 @@ def persevere(
     sleep: Callable[[float], None],
     random: Callable[[], float],
     listener: RetryListener | None = None,
+    breaker: Breaker | None = None,
+    probe: Callable[[], object] = lambda: None,
 ) -> tuple[T, Effort]:
     """Run ``operation`` until it succeeds or the policy says to give up; ``operation`` sends and signs anew each time.
 
     Raises the last failure: at once if it is permanent, after ``policy.attempts`` failures if it is retriable, after
     ``policy.patience`` seconds of waiting if NetSuite keeps refusing for lack of a slot. What ``sleep`` raises goes
-    through to the caller.
+    through to the caller, and so does what ``breaker`` raises while NetSuite is down; failures that it takes the blame
+    for are not counted.
     """
-    sent = failures = refusals = 0
+    sent = refusals = 0
+    failures: Counter[Category] = Counter()
     waited = put_off = 0.0
     while True:
+        if breaker is not None:
+            waited += breaker.before(probe)
         sent += 1
         try:
-            return operation(), Effort(sent, waited)
+            result = operation()
+            if breaker is not None:
+                breaker.after(None)
+            return result, Effort(sent, waited)
         except RateLimited as refused:
+            if breaker is not None:
+                breaker.after(refused)
             refusals += 1
             failure: ImportFailure = refused
             delay = policy.rate_limit_delay(refusals, refused.retry_after, random())
@@ -106,12 +145,20 @@ def persevere(
                     retry_after=refused.retry_after,
                 ) from None
         except (ApiUnavailable, TimedOut) as failed:
-            failures += 1
             failure = failed
-            if failures >= policy.attempts:
+            if breaker is not None and breaker.after(failed):
+                if listener is not None:
+                    listener.on_retry(RetryEvent(failure.category, sent, 0.0, str(failure)))
+                continue
+            failures[failed.category] += 1
+            if failures[failed.category] >= policy.budget(failed.category).attempts:
                 # Not the same instance: it may be shared with threads that waited for the same token.
-                raise type(failed)(f"{failed}; given up at attempt {failures}") from None
-            delay = policy.failure_delay(failures, failed.retry_after, random())
+                raise type(failed)(f"{failed}; given up at attempt {failures.total()}") from None
+            delay = policy.failure_delay(failures[failed.category], failed.retry_after, random(), failed.category)
+        except ImportFailure as refused:
+            if breaker is not None:
+                breaker.after(refused)
+            raise
         if listener is not None:
             listener.on_retry(RetryEvent(failure.category, sent, delay, str(failure)))
         sleep(delay)

@@ -219,6 +219,19 @@ account_columns = Table(
     **_OPTIONS,
 )
 
+netsuite_circuits = Table(
+    "netsuite_circuits",
+    control,
+    Column("tenant", String(32), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("probes", Integer, nullable=False),
+    Column("opened_at", _Timestamp),
+    Column("next_probe_at", _Timestamp),
+    Column("changed_at", _Timestamp),
+    **_OPTIONS,
+)
+
 sync_watermarks = Table(
     "sync_watermarks",
     control,

@@ -63,6 +63,7 @@ def on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]
                 "slots": 1,
                 "retry_attempts": 0,
                 "wave_size": 300,
+                "circuit": {"failures": 100},
             },
             "dormant": {"warehouse_url": f"sqlite:///{directory}/dormant.db", "enabled": False},
         },

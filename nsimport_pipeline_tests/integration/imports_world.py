@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from nsimport_pipeline.errors import Category
 from nsimport_pipeline.imports import store
-from nsimport_pipeline.imports.decide import CountAgain
+from nsimport_pipeline.imports.decide import CountAgain, Rules
 from nsimport_pipeline.imports.failures import after_failure
 from nsimport_pipeline.imports.gate import GateRun, admit
 from nsimport_pipeline.imports.plan import Plan, PlannedType, key_ranges
@@ -117,6 +117,7 @@ class World:
             retry_attempts=retry_attempts,
             continue_on_permanent=continue_on_permanent,
         )
+        self.rules = Rules.of(owner)
         request = Request(tuple(n for n, _, _ in batches), tuple(n for n, _, _ in batches))
         self.opened = open_import(engine, owner, request, now=self.now, suffix=suffix)
 
@@ -165,7 +166,7 @@ class World:
 
     def settle(self, views: Sequence[RunView] | None) -> Outcome:
         outcome = settle(
-            self.engine, self.id, slots=SLOTS, now=lambda: self.now, runs=None if views is None else lambda: views
+            self.engine, self.id, rules=self.rules, now=lambda: self.now, runs=None if views is None else lambda: views
         )
         self.outcomes.append(outcome)
         for repair in outcome.repairs:
@@ -262,7 +263,7 @@ class World:
     def fail(self, run: FakeRun, batch: Batch, category: Category) -> None:
         """As ``batch.py`` records it."""
         run.held.remove(batch)
-        verdict = after_failure(category, batch.attempts + 1, self.opened.retry_attempts)
+        verdict = after_failure(category, batch.attempts + 1, self.opened.retry_attempts, self.rules.retries)
         to = BatchState.RETRYING if verdict.retry else BatchState.FAILED
         with self.engine.begin() as connection:
             taken = store.fail_batch(

@@ -15,6 +15,7 @@ from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.account import record_left_out
 from nsimport_pipeline.imports.batch import Interrupted, Result, RetryLog, Workshop, fetch, keep
 from nsimport_pipeline.imports.columns import Columns
+from nsimport_pipeline.imports.decide import Rules
 from nsimport_pipeline.imports.execute import Throttle, execute
 from nsimport_pipeline.imports.finish import CHECKS, take_checks
 from nsimport_pipeline.imports.plan import make_plan, plan_type
@@ -126,7 +127,7 @@ class Bench:
             CATALOG, ["customer"], client=self.client, wave_size=300, batch_sizes={"customer": BATCH}, workers=1
         )
         write_plan(self.engine, job, plan, now=self.clock)
-        settle(self.engine, job.import_id, slots=SLOTS, now=lambda: START, runs=list)
+        settle(self.engine, job.import_id, rules=Rules(SLOTS), now=lambda: START, runs=list)
         with self.engine.connect() as connection:
             found = store.find_job(connection, job.import_id)
         assert found is not None
@@ -150,6 +151,7 @@ class Bench:
                 "timezone": ZoneInfo("America/Los_Angeles"),
                 "store_raw": True,
                 "sleep": self.sleep,
+                "rules": self.tenant.retries,
                 **more,
             }
         )
@@ -360,7 +362,10 @@ def test_denied_access_stops_the_import_at_once_and_says_what_to_mend(bench: Ben
     assert job is not None
     assert job.state is ImportState.CANCELLING
     assert "role" in (job.failure_reason or "")
-    assert settle(bench.engine, job.import_id, slots=SLOTS, now=lambda: START, runs=list).finished is ImportState.FAILED
+    assert (
+        settle(bench.engine, job.import_id, rules=Rules(SLOTS), now=lambda: START, runs=list).finished
+        is ImportState.FAILED
+    )
 
 
 def test_a_cancelled_import_stops_between_two_batches(bench: Bench) -> None:

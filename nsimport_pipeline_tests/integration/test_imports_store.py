@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 
 from nsimport_pipeline.errors import Category, RefusedError
 from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.decide import Rules
 from nsimport_pipeline.imports.plan import Plan, PlannedType
 from nsimport_pipeline.imports.records import Batch, BatchStats, ImportJob, RunSpec
 from nsimport_pipeline.imports.settle import settle
@@ -264,7 +265,7 @@ def test_of_eight_that_settle_at_once_each_ends_well_and_a_wave_is_dispatched_on
 
     def settled(_: int) -> list[RunSpec]:
         together.wait()
-        return list(settle(engine, job.import_id, slots=5, now=lambda: START, runs=list).submit)
+        return list(settle(engine, job.import_id, rules=Rules(5), now=lambda: START, runs=list).submit)
 
     with ThreadPoolExecutor(THREADS) as pool:
         asked = list(pool.map(settled, range(THREADS)))
@@ -380,7 +381,7 @@ def test_rows_beyond_the_plans_bound_are_marked_deleted_and_an_empty_type_is_in_
         job = opened(engine, "currency", suffix)
         empty = Plan((PlannedType("currency", 0, 0, bound, (), 1),), ())
         write_plan(engine, job, empty, tables={"currency": table}, now=START)
-        settle(engine, job.import_id, slots=1, now=lambda: START)
+        settle(engine, job.import_id, rules=Rules(1), now=lambda: START)
         with engine.connect() as connection:
             live = connection.execute(sa.select(table.c.refid).where(table.c.deleted_at.is_(None))).scalars()
             assert set(live) == left

@@ -63,6 +63,14 @@ def test_a_tenant_has_its_own_keys_and_defaults_for_the_rest(load: Load) -> None
     assert tenant.options("customer") == RecordTypeOptions()
 
 
+def test_retries_are_laid_over_the_defaults_key_by_key(load: Load) -> None:
+    defaults = {"retries": {"timeout": {"in_run": 7, "later": 2}}, "circuit": {"failures": 9}}
+    tenant = load({"retries": {"timeout": {"later": None}}}, defaults=defaults).tenant("acme")
+    assert (tenant.retries.timeout.in_run, tenant.retries.timeout.later) == (7, None)
+    assert (tenant.retries.timeout.in_run_delay, tenant.retries.unknown.later) == (1, 1)
+    assert (tenant.circuit.failures, tenant.circuit.longest_probe_delay) == (9, 60)
+
+
 def test_variables_are_filled_in_at_any_depth(load: Load) -> None:
     tenant = load({"record_types": {"customer": {"extra_fields": ["${FIELD}"]}}}, environment={"FIELD": "custentity_x"})
     found = tenant.tenant("acme")
@@ -209,6 +217,13 @@ def test_a_missing_variable_is_named_with_its_key(load: Load, file: Path) -> Non
         ({"completion_threshold": 101}, ["tenants.acme.completion_threshold"]),
         ({"completion_threshold": 0}, ["tenants.acme.completion_threshold"]),
         ({"retry_attempts": -1}, ["tenants.acme.retry_attempts"]),
+        ({"retries": "s3cret"}, ["tenants.acme.retries"]),
+        ({"retries": {"timeout": {"in_runs": 1}}}, ["tenants.acme.retries.timeout.in_runs"]),
+        ({"retries": {"timeout": "s3cret"}}, ["tenants.acme.retries.timeout"]),
+        ({"retries": {"timeouts": {"later": 1}}}, ["tenants.acme.retries.timeouts"]),
+        ({"retries": {"unknown": {"in_run": 1}}}, ["tenants.acme.retries.unknown.in_run"]),
+        ({"retries": {"unknown": {"later_delay": -1}}}, ["tenants.acme.retries.unknown.later_delay"]),
+        ({"circuit": {"failures": 1}}, ["tenants.acme.circuit.failures"]),
         ({"auth": "s3cret"}, ["tenants.acme.auth"]),
         ({"auth": {"client_id": "s3cret"}}, ["tenants.acme.auth"]),
         ({"auth": {**AUTH, "method": "oauth9"}}, ["tenants.acme.auth"]),

@@ -25,6 +25,7 @@ from nsimport_pipeline.imports.store.batch_steps import (
     unfinished_batches,
     unfinished_below,
 )
+from nsimport_pipeline.imports.store.circuits import circuit_of, set_circuit
 from nsimport_pipeline.imports.store.facts import (
     connection_use,
     control_bytes,
@@ -75,6 +76,7 @@ __all__ = [
     "batches",
     "batches_of",
     "cancel_batches",
+    "circuit_of",
     "claim_batch",
     "complete_batch",
     "connection_use",
@@ -119,6 +121,7 @@ __all__ = [
     "release_batch",
     "reopen_batches",
     "replace_rejected",
+    "set_circuit",
     "stats_if_completed_by",
     "take_back_batches",
     "type_plans",

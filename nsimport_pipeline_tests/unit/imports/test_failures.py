@@ -6,8 +6,11 @@ from hypothesis import strategies as st
 
 from nsimport_pipeline.errors import Category
 from nsimport_pipeline.imports.execute import CALM_SECONDS, Throttle
-from nsimport_pipeline.imports.failures import LONGEST_DELAY, RETRY_RULES, after_failure
+from nsimport_pipeline.imports.failures import after_failure
 from nsimport_pipeline.netsuite.retrying import RetryEvent
+from nsimport_pipeline.retry_settings import Retries
+
+DEFAULTS = Retries.model_validate({})
 
 
 @pytest.mark.parametrize(
@@ -21,24 +24,32 @@ from nsimport_pipeline.netsuite.retrying import RetryEvent
     ],
 )
 def test_each_category_has_its_own_budget(category: Category, tries: int) -> None:
-    retried = [after_failure(category, failures, 3).retry for failures in range(1, 8)]
+    retried = [after_failure(category, failures, 3, DEFAULTS).retry for failures in range(1, 8)]
     assert retried == [failures < tries for failures in range(1, 8)]
 
 
-def test_every_category_has_a_rule() -> None:
-    assert set(RETRY_RULES) == set(Category)
+seconds = st.floats(0, 86_400)
+later = st.fixed_dictionaries({"later": st.none() | st.integers(0, 100), "later_delay": seconds})
+rules = st.builds(
+    lambda longest, **categories: Retries.model_validate({"longest_delay": longest, **categories}),
+    longest=seconds,
+    **{category.value: later for category in Category if category is not Category.API_RATE_LIMIT},
+    api_rate_limit=st.fixed_dictionaries({"later_delay": st.floats(0.01, 3600)}),
+)
 
 
-@given(st.sampled_from(list(Category)), st.integers(1, 500), st.integers(0, 100))
-def test_a_budget_is_never_exceeded_and_a_delay_never_endless(category: Category, failures: int, budget: int) -> None:
-    verdict = after_failure(category, failures, budget)
-    assert 0 <= verdict.delay <= LONGEST_DELAY
+@given(st.sampled_from(list(Category)), st.integers(1, 500), st.integers(0, 100), rules)
+def test_a_budget_is_never_exceeded_and_a_delay_never_endless(
+    category: Category, failures: int, budget: int, rules: Retries
+) -> None:
+    verdict = after_failure(category, failures, budget, rules)
+    assert 0 <= verdict.delay <= rules.longest_delay
     if category is Category.API_RATE_LIMIT:
         assert (verdict.retry, verdict.attempts) == (True, 0)
-        assert verdict.delay > 0
     else:
+        own = rules.later(category).later
         assert verdict.attempts == 1
-        assert verdict.retry <= (failures <= budget)
+        assert verdict.retry == (failures <= (budget if own is None else min(own, budget)))
 
 
 def refusal(category: Category = Category.API_RATE_LIMIT) -> RetryEvent:

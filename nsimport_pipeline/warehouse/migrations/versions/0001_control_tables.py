@@ -131,6 +131,18 @@ def upgrade() -> None:
     )
     _index("ix_job_events_import", "job_events", ["import_id", "id"])
     op.create_table(
+        "netsuite_circuits",
+        sa.Column("tenant", sa.String(length=32), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("probes", sa.Integer(), nullable=False),
+        sa.Column("opened_at", _TIMESTAMP, nullable=True),
+        sa.Column("next_probe_at", _TIMESTAMP, nullable=True),
+        sa.Column("changed_at", _TIMESTAMP, nullable=True),
+        sa.PrimaryKeyConstraint("tenant"),
+        **_OPTIONS,
+    )
+    op.create_table(
         "partition_ranges",
         sa.Column("record_type", sa.String(length=64), nullable=False),
         sa.Column("batch_number", sa.Integer(), autoincrement=False, nullable=False),
@@ -230,6 +242,7 @@ def downgrade() -> None:
         "wave_batches",
         "sync_watermarks",
         "rejected_records",
+        "netsuite_circuits",
         "partition_ranges",
         "job_events",
         "import_record_types",
