@@ -38,6 +38,7 @@ _COMMANDS = {
     "reconcile": "steering:reconcile",
     "doctor": "doctor:doctor",
     "flags": "flags:flags",
+    "prune": "pruning:prune",
 }
 """Where each command lives. Looked up when it is called, so that ``--help`` does not wait for Dagster."""
 

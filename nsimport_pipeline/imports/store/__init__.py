@@ -37,7 +37,9 @@ from nsimport_pipeline.imports.store.facts import (
 )
 from nsimport_pipeline.imports.store.flags import find_flag, put_flag
 from nsimport_pipeline.imports.store.jobs import (
+    delete_import,
     find_job,
+    finished_imports,
     forget_failure,
     insert_job,
     latest_import_of,
@@ -82,6 +84,7 @@ __all__ = [
     "connection_use",
     "control_bytes",
     "count_again",
+    "delete_import",
     "dispatch_batches",
     "error_counts",
     "error_groups",
@@ -89,6 +92,7 @@ __all__ = [
     "fail_batch",
     "find_flag",
     "find_job",
+    "finished_imports",
     "forget_checks",
     "forget_failure",
     "has_event",

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
+from nsimport_pipeline.imports.prune import Finished
 from nsimport_pipeline.imports.records import ImportJob
 from nsimport_pipeline.imports.states import (
     IMPORT_STEPS,
@@ -15,9 +16,17 @@ from nsimport_pipeline.imports.states import (
 )
 from nsimport_pipeline.imports.store.rows import job_of, naive
 from nsimport_pipeline.warehouse.control import (
+    import_errors,
     import_jobs,
     import_record_types,
+    job_events,
+    rejected_records,
+    wave_batches,
+    wave_coordination,
 )
+
+OF_AN_IMPORT = (wave_batches, wave_coordination, rejected_records, import_errors, job_events, import_record_types)
+"""Tables whose rows belong to one import each."""
 
 
 def insert_job(connection: Connection, job: ImportJob) -> None:
@@ -89,6 +98,37 @@ def open_import_of(connection: Connection, record_types: Iterable[str]) -> tuple
     )
     row = connection.execute(statement).first()
     return (row[0], row[1]) if row else None
+
+
+def finished_imports(connection: Connection) -> list[Finished]:
+    """All imports that are over, with the record types they planned."""
+    planned: dict[str, set[str]] = {}
+    table = import_record_types
+    for import_id, record_type in connection.execute(select(table.c.import_id, table.c.record_type)):
+        planned.setdefault(import_id, set()).add(record_type)
+    over = select(import_jobs).where(import_jobs.c.state.not_in([state.value for state in OPEN_IMPORTS]))
+    jobs = [job_of(row) for row in connection.execute(over).mappings()]
+    ended = (ImportState.COMPLETED, ImportState.COMPLETED_WITH_FAILURES)
+    return [
+        Finished(
+            import_id=job.import_id,
+            finished_at=job.finished_at or job.created_at,
+            record_types=frozenset(planned.get(job.import_id, ())),
+            whole=job.mode == "full" and job.origin == "import" and job.state in ended,
+        )
+        for job in jobs
+    ]
+
+
+def delete_import(connection: Connection, import_id: str) -> int:
+    """Delete all that the control tables hold of an import, but no key range that is pinned. Returns the rows.
+
+    The import itself goes last, so that one that was broken off is found again.
+    """
+    rows = 0
+    for table in (*OF_AN_IMPORT, import_jobs):
+        rows += connection.execute(delete(table).where(table.c.import_id == import_id)).rowcount
+    return rows
 
 
 def move_import(
