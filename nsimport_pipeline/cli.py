@@ -34,6 +34,7 @@ _COMMANDS = {
     "errors": "showing:errors",
     "rejects": "showing:rejects",
     "events": "observing:events",
+    "report": "observing:report",
     "metrics": "metering:metrics",
     "reconcile": "steering:reconcile",
     "doctor": "doctor:doctor",

@@ -1,7 +1,8 @@
-"""``nsimport events``: what happened to an import, in the order of time, once or as it happens."""
+"""``nsimport events`` and ``report``: what happened to an import, in the order of time, and as a page."""
 
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import click
 import orjson
@@ -9,6 +10,7 @@ from sqlalchemy import Engine
 
 from nsimport_pipeline.commands.options import json_option, print_json
 from nsimport_pipeline.commands.session import find_import
+from nsimport_pipeline.errors import ConfigurationError
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.states import OPEN_IMPORTS
 from nsimport_pipeline.telemetry import events as shown
@@ -43,6 +45,25 @@ def events(import_id: str, follow: bool, last: int | None, as_json: bool) -> Non
         found, is_open = _read(engine, import_id, since)
         _print([event for event in found if event not in seen], as_json)
         seen = {event for event in seen if event.at >= since} | set(found)
+
+
+@click.command()
+@click.argument("import_id", metavar="IMPORT")
+@click.option("--html", "file", metavar="FILE", required=True, type=click.Path(dir_okay=False, path_type=Path))
+def report(import_id: str, file: Path) -> None:
+    """Write a self-contained page about an import: totals, timeline, throughput, failures, rejected rows."""
+    from nsimport_pipeline.telemetry.report import report as page
+
+    tenant, engine, _ = find_import(import_id)
+    with read_only(engine).connect() as connection:
+        facts = store.import_facts(connection, import_id)
+    assert facts is not None  # noqa: S101 it was found
+    text = page(facts, datetime.now(UTC), slots=tenant.slots)
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"--html {file}: cannot be written: {error.strerror}") from None
+    click.echo(f"{file} ({len(text) / 1000:,.0f} kB)")
 
 
 def _read(engine: Engine, import_id: str, since: datetime | None) -> tuple[list[Event], bool]:
