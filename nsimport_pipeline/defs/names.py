@@ -28,6 +28,9 @@ GATE = "nsimport/gate"
 HOLD = "nsimport/hold"
 """What an ended run still holds back, see ``imports/gate.py``."""
 
+HUNG = "nsimport/hung"
+"""On a run that is being ended because its wave stood still: when that was asked for, in seconds since the epoch."""
+
 SHUT, OPEN = "shut", "open"
 
 PARTITION = "dagster/partition"

@@ -29,6 +29,9 @@ from nsimport_pipeline.warehouse.migrate import ensure_control_tables
 
 # The daemon looks at sensors every five seconds; a longer interval here would skip every second look.
 TICK_SECONDS = 1
+BEGUN = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+ENDING_SECONDS = 60
+"""How long a hung run has to end by itself when it is told to."""
 ASSET_JOB = "__ASSET_JOB"
 
 
@@ -76,7 +79,10 @@ def tick(instance: dg.DagsterInstance, tenant_name: str) -> tuple[list[dg.RunReq
         if outcome.submit:
             register_partitions(instance, engine, tenant, {spec.record_type for spec in outcome.submit})
         requests += [run_request(job, spec) for spec in outcome.submit]
-        stuck = note_stuck_wave(engine, job, tenant.wave_timeout, datetime.now(UTC))
+        queued = partial(_all_queued, instance, job.import_id)
+        stuck = note_stuck_wave(engine, job, tenant.wave_timeout, datetime.now(UTC), queued=queued)
+        if stuck is not None:
+            end_hung_runs(instance, job.import_id, stuck, time.time())
         said = "" if stuck is None else f" (wave {stuck} is stuck: nothing has moved for {tenant.wave_timeout} s)"
         messages.append(f"{job.import_id}: {outcome.reason or outcome.finished}{said}")
     if jobs:
@@ -114,6 +120,30 @@ def withdraw(instance: dg.DagsterInstance, import_id: str, wave: int | None = No
     return len(alive)
 
 
+def end_hung_runs(instance: dg.DagsterInstance, import_id: str, wave: int, now: float) -> None:
+    """End the runs of a wave that stands still; one that does not end when asked to is declared failed.
+
+    Their batches are then folded like those of any run that died. ``now``: seconds since the epoch.
+    """
+    for run in instance.get_runs(_of_wave(import_id, wave, BEGUN)):
+        asked = names.number(run.tags, names.HUNG)
+        if not asked:
+            instance.add_run_tags(run.run_id, {names.HUNG: f"{now:.0f}"})
+            instance.run_coordinator.cancel_run(run.run_id)
+        elif now - asked >= ENDING_SECONDS:
+            instance.report_run_failed(run, f"it did not end {now - asked:.0f} s after it was asked to")
+
+
+def _all_queued(instance: dg.DagsterInstance, import_id: str, wave: int) -> bool:
+    """Whether a wave has runs in Dagster's queue, and no others that live."""
+    alive = instance.get_runs(_of_wave(import_id, wave, ALIVE))
+    return bool(alive) and all(run.status not in BEGUN for run in alive)
+
+
+def _of_wave(import_id: str, wave: int, statuses: list[dg.DagsterRunStatus]) -> dg.RunsFilter:
+    return dg.RunsFilter(tags={names.IMPORT: import_id, names.WAVE: str(wave)}, statuses=statuses)
+
+
 def _settle(instance: dg.DagsterInstance, tenant: Tenant, engine: Engine, import_id: str) -> Outcome:
     """Settle one import with what Dagster knows of it, and tell Dagster all of the outcome but the runs to start."""
     outcome = settle(
@@ -140,11 +170,14 @@ def _view(run: dg.DagsterRun) -> RunView:
         dg.DagsterRunStatus.FAILURE: "failed",
         dg.DagsterRunStatus.CANCELED: "cancelled",
     }
+    outcome = outcomes.get(run.status, "alive")
+    if outcome == "cancelled" and names.HUNG in run.tags:
+        outcome = "failed"  # not by a person: the import goes on
     return RunView(
         run_id=run.run_id,
         wave=names.number(run.tags, names.WAVE),
         number=names.number(run.tags, names.RUN),
-        outcome=outcomes.get(run.status, "alive"),  # type: ignore[arg-type]
+        outcome=outcome,  # type: ignore[arg-type]
         hold=names.hold(run.tags),
     )
 

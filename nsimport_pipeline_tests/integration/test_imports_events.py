@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from nsimport_pipeline.errors import Category
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.stuck import note_stuck_wave
+from nsimport_pipeline.netsuite.circuit import Circuit, CircuitState
 from nsimport_pipeline.telemetry.events import document, line
 from nsimport_pipeline.telemetry.facts import Event
 from nsimport_pipeline.warehouse.control import job_events
@@ -108,6 +109,22 @@ def test_a_standstill_is_noted_once_and_again_after_it_moved(engine: Engine) -> 
     stuck = [event for event in told(world) if event.name == "wave_stuck"]
     assert [event.wave for event in stuck] == [1, 1]
     assert f"nsimport waves reset {world.id} 1" in (stuck[0].message or "")
+
+
+def test_waiting_for_netsuite_or_in_the_queue_is_no_standstill(engine: Engine) -> None:
+    world = World(engine, [("customer", 0, 2)]).plan()
+    world.tick()
+    world.wait(601)
+    down = Circuit(CircuitState.OPEN, 4, 1, world.now, world.now, world.now)
+    with engine.begin() as connection:
+        assert store.set_circuit(connection, "acme", Circuit(), down)
+    assert note_stuck_wave(engine, world.job, 600, world.now) is None
+    with engine.begin() as connection:
+        assert store.set_circuit(connection, "acme", down, Circuit(changed_at=world.now))
+    assert note_stuck_wave(engine, world.job, 600, world.now) is None  # it has only just come back
+    world.wait(601)
+    assert note_stuck_wave(engine, world.job, 600, world.now, queued=lambda wave: True) is None
+    assert note_stuck_wave(engine, world.job, 600, world.now) == 1
 
 
 def test_facts_say_what_the_tables_say(engine: Engine) -> None:
