@@ -19,7 +19,7 @@ from nsimport_pipeline.imports.account import absence
 from nsimport_pipeline.imports.records import KeyRange
 from nsimport_pipeline.imports.waves import PlannedWave, plan_waves
 from nsimport_pipeline.netsuite.client import KeyCount, Page
-from nsimport_pipeline.netsuite.suiteql import boundary_statement, key_alias, key_page_statement
+from nsimport_pipeline.netsuite.suiteql import boundary_statement, check_page, key_alias, key_page_statement
 from nsimport_pipeline.record_types.criteria import Catalog, RecordType
 from nsimport_pipeline.record_types.graph import closure, levels
 
@@ -168,6 +168,7 @@ def _boundaries(
         while True:
             requests += 1
             page = client.query(boundary_statement(record_type, start, high, batch_size), limit=PAGE_ROWS)
+            check_page(page.items, page.total_results, start, high, "last_key")
             boundaries += [int(item["last_key"]) for item in page.items]
             if len(page.items) < PAGE_ROWS:
                 return boundaries, requests
@@ -181,6 +182,7 @@ def _boundaries(
     while True:
         page = client.query(key_page_statement(record_type, start, high), limit=batch_size)
         requests += 1
+        check_page(page.items, page.total_results, start, high, key, batch_size)
         if len(page.items) < batch_size:
             return boundaries, requests
         start = int(page.items[-1][key])

@@ -5,6 +5,7 @@ Belongs here: reading the body of a 200. Does not belong here: getting it (``cli
 """
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,9 @@ import orjson
 
 from nsimport_pipeline.errors import IncompleteResponse
 from nsimport_pipeline.record_types.parse import json_text
+
+INTEGER = re.compile(r"-?[0-9]{1,19}")
+"""A key or a count as NetSuite writes it."""
 
 Row = dict[str, str]
 """A record as NetSuite sent it: lower-case keys, text values; columns that are null are left out."""
@@ -67,10 +71,21 @@ def key_count(page: Page) -> KeyCount:
     """The answer to ``suiteql.count_statement``. Raises IncompleteResponse if it is none."""
     try:
         (row,) = page.items
-        n = int(row["n"])
-        return KeyCount(n, int(row["low"]) if n else None, int(row["high"]) if n else None)
+        n = _integer(row["n"])
+        low, high = (_integer(row["low"]), _integer(row["high"])) if n else (None, None)
     except (ValueError, KeyError):
         raise IncompleteResponse("NetSuite's answer to a count has no number of records, or no keys") from None
+    # Different keys: there cannot be more records than numbers between the first and the last.
+    if n < 0 or (low is not None and high is not None and n > high - low + 1):
+        raise IncompleteResponse(f"NetSuite's answer to a count, {n} records from {low} to {high}, cannot be true")
+    return KeyCount(n, low, high)
+
+
+def _integer(text: str) -> int:
+    """Digits alone: ``int`` takes underscores and other scripts' digits too. Raises ValueError."""
+    if not INTEGER.fullmatch(text):
+        raise ValueError
+    return int(text)
 
 
 def _row(item: dict[str, Any], lowered: _Lowered) -> Row:

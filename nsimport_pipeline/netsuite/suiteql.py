@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from nsimport_pipeline.errors import ConfigurationError, IncompleteResponse
+from nsimport_pipeline.netsuite.answers import INTEGER
 from nsimport_pipeline.record_types.criteria import FieldSpec, RecordType
 
 PAGE_LIMIT = 1000
@@ -23,7 +24,6 @@ COLUMN_LIMIT = 100
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}")
 _CUSTOM_FIELD = re.compile(r"cust(body|col|entity|event|item|record|itemnumber)[a-z0-9_]{1,100}")
-_INTEGER = re.compile(r"-?[0-9]{1,19}")
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def check_page(
     previous = low
     for place, item in enumerate(items):
         text = item.get(key, "")
-        if not _INTEGER.fullmatch(text):
+        if not INTEGER.fullmatch(text):
             raise IncompleteResponse(
                 f"row {place + 1} of NetSuite's answer has no integer {key} (keys {_range(low, high)})"
             )
