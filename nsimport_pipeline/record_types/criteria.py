@@ -230,12 +230,21 @@ def checked_catalog(record_types: Mapping[str, RecordType], files: Mapping[str, 
 def load_criteria(file: Path) -> RecordType:
     """Read one criteria file. Raises ConfigurationError naming the file and the key at fault."""
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{file}: a text holds half a character (a lone surrogate)") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{file}: cannot be read: {error}") from None
     except json.JSONDecodeError as error:
         raise ConfigurationError(f"{file}: not valid JSON: line {error.lineno}: {error.msg}") from None
+    except (RecursionError, ValueError):
+        raise ConfigurationError(f"{file}: not valid JSON: nested too deeply, or a number that is none") from None
     return parse_criteria(document, str(file))
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
 
 
 def parse_criteria(document: Any, where: str) -> RecordType:
@@ -244,6 +253,6 @@ def parse_criteria(document: Any, where: str) -> RecordType:
         return RecordType.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(str(part) for part in first["loc"]) or "(top level)"
+        key = ".".join(str(part)[:80] for part in first["loc"]) or "(top level)"
         message = re.sub(r"^Value error, ", "", first["msg"])
         raise ConfigurationError(f"{where}: {key}: {message}") from None
