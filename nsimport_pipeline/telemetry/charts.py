@@ -203,7 +203,7 @@ def _phases(facts: ImportFacts) -> dict[str, Any]:
     }  # fmt: skip
 
 
-_TIME: dict[str, Any] = {"type": "quantitative", "axis": {"title": None}}
+_TIME: dict[str, Any] = {"type": "quantitative", "axis": {"title": None}, "scale": {"nice": False}}
 
 
 def _since(facts: ImportFacts, moment: datetime) -> float:
@@ -226,8 +226,8 @@ def _draw(spec: dict[str, Any], title: str, width: int, seconds: float) -> str:
                  "labelFontSize": 11, "labelLimit": 105 if width == NARROW else 220},
         "axisX": {"tickCount": ticks},
         "axisY": {"grid": False} if "mark" in spec and spec["mark"]["type"] == "bar" else {"tickCount": 5},
-        "legend": {"orient": "top", "labelColor": _INK, "labelFontSize": 11, "symbolType": "square", "columnPadding": 26,
-                   "labelLimit": 300,
+        "legend": {"orient": "top", "labelColor": _INK, "labelFontSize": 11, "symbolType": "square",
+                   "columnPadding": 26, "labelLimit": 300,
                    "columns": 2 if width == NARROW else 8},
     }  # fmt: skip
     full = {

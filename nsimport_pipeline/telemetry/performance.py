@@ -28,7 +28,7 @@ WRITERS = 2
 BUSY = 0.8
 """A share of slot time above which the slots are the limit."""
 SMALL_WAVE, SMALL_WAVES = 100, 5
-"""A wave size below which, and a number of waves above which, larger waves are advised if there are pauses."""
+"""A wave size below which, and waves of a level above which, larger waves are advised if there are pauses."""
 FEWEST = 3
 """Batches below which nothing can be told."""
 
@@ -156,12 +156,17 @@ def _advice(
                 "More slots would not help: they stood idle while runs were being started. Import more record types "
                 "at once, and allow more runs at a time (max_concurrent_runs)."
             )
-    if parts["dagster"] > wall * 0.2 and facts.wave_size < SMALL_WAVE and len(facts.waves) > SMALL_WAVES:
+    if parts["dagster"] > wall * 0.2 and facts.wave_size < SMALL_WAVE and _per_level(facts) > SMALL_WAVES:
         said.append(f"A wave size of {facts.wave_size} makes many waves; 300 would leave fewer pauses between them.")
     retries = sum(batch.retries for batch in facts.batches)
     if retries > max(10, len(facts.batches) // 5):
         said.append(f"{retries} requests had to be sent again: `nsimport errors {facts.import_id}` says why.")
     return tuple(said)
+
+
+def _per_level(facts: ImportFacts) -> float:
+    """Waves of a level, on average: an import of many levels has many waves whatever their size."""
+    return len(facts.waves) / max(1, len({wave.level for wave in facts.waves}))
 
 
 def _queued(batch: BatchFact) -> float:
