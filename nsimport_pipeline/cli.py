@@ -36,7 +36,7 @@ _COMMANDS = {
     "events": "observing:events",
     "report": "observing:report",
     "metrics": "metering:metrics",
-    "reconcile": "steering:reconcile",
+    "reconcile": "steering:reconcile_",
     "doctor": "doctor:doctor",
     "flags": "flags:flags",
     "prune": "pruning:prune",

@@ -1,26 +1,30 @@
 """``nsimport cancel``, ``resume``, ``retry`` and ``reconcile``: what is done to an import that is there.
 
 Belongs here: options and what is said. Does not belong here: the steps in the control tables (``imports/steer.py``)
-and in Dagster (``defs/wave_sensor.py``).
+and in Dagster (``defs/reconcile.py``).
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
 import dagster as dg
 from sqlalchemy import Engine
 
 from nsimport_pipeline.commands.options import json_option, print_json, tenant_option, wait_option
-from nsimport_pipeline.commands.session import dagster_instance, find_import, only_tenant, open_tenant
+from nsimport_pipeline.commands.session import dagster_instance, find_import, only_tenant, read_tenant
 from nsimport_pipeline.commands.waiting import say_who_carries_it_out, wait_for
-from nsimport_pipeline.defs.wave_sensor import repair, withdraw
-from nsimport_pipeline.errors import Category
+from nsimport_pipeline.defs import resources
+from nsimport_pipeline.defs.reconcile import Findings, clear_vanished, reconcile, settle_import, withdraw
+from nsimport_pipeline.errors import Category, NsimportError
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.rollout import require_on
 from nsimport_pipeline.imports.states import OPEN_IMPORTS
 from nsimport_pipeline.imports.steer import Retried, cancel_import, reset_wave, resume_import, retry_import
 from nsimport_pipeline.settings import Tenant
 from nsimport_pipeline.warehouse.engine import read_only
+
+LATELY = timedelta(days=1)
 
 
 @click.command()
@@ -34,7 +38,9 @@ def cancel(import_id: str, now: bool) -> None:
         return
     cancel_import(engine, job, now=_now())
     with dagster_instance() as instance:
-        repair(instance, tenant, engine, import_id, terminate=now)
+        settle_import(instance, tenant, engine, job, Findings())
+        if now:
+            withdraw(instance, import_id)
     click.echo(f"{import_id} is being cancelled; `nsimport resume {import_id}` goes on with it")
 
 
@@ -101,7 +107,7 @@ def reset_waves(import_id: str, wave: int) -> None:
     with dagster_instance() as instance:
         batches = reset_wave(engine, job, wave, now=_now())
         ended = withdraw(instance, import_id, wave) if batches else 0
-        repair(instance, tenant, engine, import_id, terminate=False)
+        settle_import(instance, tenant, engine, job, Findings())
     if not batches:
         click.echo(f"{import_id}: wave {wave}: nothing to reset: it has not begun, or is done")
         return
@@ -115,29 +121,70 @@ def _carry_out(instance: dg.DagsterInstance, engine: Engine, tenant: Tenant, imp
     return 0
 
 
-@click.command()
+@click.command("reconcile")
 @click.argument("import_id", metavar="[IMPORT]", required=False)
 @tenant_option
 @json_option
-def reconcile(import_id: str | None, tenant: str | None, as_json: bool) -> None:
-    """Compare every state with what is really so and repair it. Safe at any time; does again what the daemon does."""
-    if import_id is not None:
-        owner, engine, job = find_import(import_id)
-        jobs = [job]
-    else:
-        owner, engine = open_tenant(only_tenant(tenant))
-        with read_only(engine).connect() as connection:
-            jobs = store.open_jobs(connection)
+def reconcile_(import_id: str | None, tenant: str | None, as_json: bool) -> int:
+    """Compare every state with what is really so and mend it: one import, or all there is to compare.
+
+    Safe at any time: the daemon does the same again and again. Imports that ended within a day are looked at too.
+    """
     with dagster_instance() as instance:
-        report = {job.import_id: repair(instance, owner, engine, job.import_id, terminate=False) for job in jobs}
+        if import_id is not None:
+            owner, engine, job = find_import(import_id)
+            reports = [_report(owner.name, reconcile(instance, owner, engine, [job], finished_within=timedelta()))]
+        else:
+            known = resources.settings().tenant_names
+            reports = [_reconciled(instance, name) for name in ([only_tenant(tenant)] if tenant else known)]
+            everywhere = Findings()
+            clear_vanished(instance, everywhere)
+            reports += [_report("(not in the tenants file)", everywhere)] if everywhere.repairs else []
     if as_json:
-        print_json(report)
+        print_json(reports)
+    else:
+        for report in reports:
+            _say(report)
+    return 1 if any(report["error"] for report in reports) else 0
+
+
+def _reconciled(instance: dg.DagsterInstance, name: str) -> dict[str, Any]:
+    try:
+        tenant, engine = read_tenant(name)
+    except NsimportError as error:
+        return {**_report(name, Findings()), "error": str(error)}
+    with read_only(engine).connect() as connection:
+        jobs = store.open_jobs(connection)
+    return _report(name, reconcile(instance, tenant, engine, jobs, finished_within=LATELY))
+
+
+def _report(tenant: str, found: Findings) -> dict[str, Any]:
+    imports = {
+        import_id: outcome.reason or str(outcome.finished and outcome.finished.value)
+        for import_id, outcome in found.outcomes.items()
+    }
+    return {
+        "tenant": tenant,
+        "compared": dict(found.compared),
+        "repaired": found.repairs,
+        "to_start": sum(len(outcome.submit) for outcome in found.outcomes.values()),
+        "imports": imports,
+        "error": None,
+    }
+
+
+def _say(report: dict[str, Any]) -> None:
+    if report["error"]:
+        click.echo(f"{report['tenant']}: {report['error']}", err=True)
         return
-    for name, lines in report.items():
-        for line in lines or ["nothing to repair"]:
-            click.echo(f"{name}: {line}")
-    if not report:
-        click.echo("no import is open")
+    compared = ", ".join(f"{count} {what}" for what, count in report["compared"].items())
+    click.echo(f"{report['tenant']}: compared {compared or 'nothing'}")
+    for line in report["repaired"] or ["nothing to repair"]:
+        click.echo(f"  {line}")
+    if report["to_start"]:
+        click.echo(f"  {report['to_start']} runs to start: the wave sensor does it within seconds")
+    for import_id, reason in report["imports"].items():
+        click.echo(f"  {import_id}: {reason}")
 
 
 def _now() -> datetime:

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.defs.checks import TypeChecks
+from nsimport_pipeline.defs.materialization import batch_materialization
 from nsimport_pipeline.defs.slots import PoolSlots
 from nsimport_pipeline.errors import NsimportError
 from nsimport_pipeline.imports import store
@@ -29,7 +30,7 @@ from nsimport_pipeline.imports.breaker import TenantCircuit
 from nsimport_pipeline.imports.columns import Columns
 from nsimport_pipeline.imports.decide import Rules
 from nsimport_pipeline.imports.execute import Throttle, execute
-from nsimport_pipeline.imports.records import Batch, BatchStats, ImportJob, new_import_id
+from nsimport_pipeline.imports.records import Batch, ImportJob, new_import_id
 from nsimport_pipeline.imports.rollout import require_on
 from nsimport_pipeline.imports.settle import settle
 from nsimport_pipeline.imports.start import manual_import
@@ -103,7 +104,7 @@ class _Run:
         # Completed by an earlier run whose event may have been lost with its process: said again, not done again.
         for batch, stats in done_before:
             self.done += 1
-            yield self._materialization(job, batch, stats)
+            yield batch_materialization(self.key, job.import_id, batch, stats)
         # What failed for good is done again only if somebody executes a run again by hand.
         again = self.context.run.parent_run_id is not None
         work = [b for b in batches if not b.terminal or (again and b.state is not BatchState.COMPLETED)]
@@ -137,7 +138,7 @@ class _Run:
         for result in execute(work, shop, slots=slots, throttle=throttle, stop=self.stop, closing=closing):
             self.done += result.settled
             if result.outcome == "completed":
-                yield self._materialization(job, result.batch, result.stats)
+                yield batch_materialization(self.key, job.import_id, result.batch, result.stats)
             elif result.reason is not None:
                 self.failed.append(result)
                 self.context.log.warning(
@@ -206,31 +207,6 @@ class _Run:
 
     def _tell_progress(self) -> None:
         self.context.instance.add_run_tags(self.context.run_id, {names.DONE: str(self.done)})
-
-    def _materialization(self, job: ImportJob, batch: Batch, stats: BatchStats) -> dg.AssetMaterialization:
-        seconds = stats.fetch_seconds + stats.transform_seconds + stats.write_seconds
-        return dg.AssetMaterialization(
-            asset_key=self.key,
-            partition=batch.range.partition_key,
-            metadata={
-                "dagster/partition_row_count": stats.rows_upserted,
-                "rows_read": stats.rows_read,
-                "rows_upserted": stats.rows_upserted,
-                "rows_rejected": stats.rows_rejected,
-                "rows_deleted": stats.rows_deleted,
-                "rows_per_second": round(stats.rows_read / seconds, 1) if seconds else 0.0,
-                "requests": stats.requests,
-                "retries": stats.retries,
-                "slot_wait_seconds": round(stats.slot_wait_seconds, 4),
-                "fetch_seconds": round(stats.fetch_seconds, 4),
-                "transform_seconds": round(stats.transform_seconds, 4),
-                "write_seconds": round(stats.write_seconds, 4),
-                "netsuite_key_low": batch.range.low,
-                "netsuite_key_high": batch.range.high,
-                "import": job.import_id,
-                "wave": batch.wave,
-            },
-        )
 
     def _report_failures(self, job: ImportJob, batches: int) -> None:
         if not self.failed:

@@ -5,7 +5,8 @@ import pytest
 from dagster._core.run_coordinator import DefaultRunCoordinator
 
 from nsimport_pipeline.defs import names
-from nsimport_pipeline.defs.wave_sensor import ENDING_SECONDS, end_hung_runs, run_views
+from nsimport_pipeline.defs.reconcile import run_views
+from nsimport_pipeline.defs.wave_sensor import ENDING_SECONDS, end_hung_runs
 
 IMPORT = "acme-20260301120000-0001"
 

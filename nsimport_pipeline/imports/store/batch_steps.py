@@ -56,6 +56,22 @@ def batches_of(
     ]
 
 
+def latest_settled(connection: Connection, import_ids: Sequence[str]) -> list[tuple[str, BatchRecord]]:
+    """Of each partition the batch that was completed or failed last in one of these imports, and that import."""
+    table = wave_batches
+    settled = [BatchState.COMPLETED.value, BatchState.FAILED.value]
+    latest: dict[tuple[str, str], tuple[str, BatchRecord]] = {}
+    for ids in chunks(import_ids):
+        statement = (
+            select(table)
+            .where(table.c.import_id.in_(ids), table.c.status.in_(settled))
+            .order_by(table.c.finished_at, table.c.id)
+        )
+        for row in connection.execute(statement).mappings():
+            latest[row["record_type"], row["partition_key"]] = (row["import_id"], batch_of(row))
+    return list(latest.values())
+
+
 def claim_batch(connection: Connection, batch: BatchRecord, run_id: str, now: datetime) -> bool:
     """Take a batch for a run. False if it is not to be had: done, taken, or its import is not active any more.
 

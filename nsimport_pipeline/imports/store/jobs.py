@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from nsimport_pipeline.imports.prune import Finished
@@ -78,6 +79,17 @@ def open_jobs(connection: Connection) -> list[ImportJob]:
     statement = (
         select(import_jobs)
         .where(import_jobs.c.state.in_([state.value for state in OPEN_IMPORTS]))
+        .order_by(import_jobs.c.created_at, import_jobs.c.import_id)
+    )
+    return [job_of(row) for row in connection.execute(statement).mappings()]
+
+
+def jobs_since(connection: Connection, moment: datetime) -> list[ImportJob]:
+    """Imports that are not over, or were not yet at ``moment``; oldest first."""
+    is_open = import_jobs.c.state.in_([state.value for state in OPEN_IMPORTS])
+    statement = (
+        select(import_jobs)
+        .where(sa.or_(is_open, import_jobs.c.finished_at >= naive(moment)))
         .order_by(import_jobs.c.created_at, import_jobs.c.import_id)
     )
     return [job_of(row) for row in connection.execute(statement).mappings()]

@@ -1,0 +1,35 @@
+"""The materialization of a partition: what Dagster shows of a batch that was committed.
+
+Belongs here: its metadata. Does not belong here: when it is reported (``run_body.py``, ``reconcile.py``).
+"""
+
+import dagster as dg
+
+from nsimport_pipeline.imports.records import Batch, BatchStats
+
+
+def batch_materialization(key: dg.AssetKey, import_id: str, batch: Batch, stats: BatchStats) -> dg.AssetMaterialization:
+    """What a committed batch read, wrote and took."""
+    seconds = stats.fetch_seconds + stats.transform_seconds + stats.write_seconds
+    return dg.AssetMaterialization(
+        asset_key=key,
+        partition=batch.range.partition_key,
+        metadata={
+            "dagster/partition_row_count": stats.rows_upserted,
+            "rows_read": stats.rows_read,
+            "rows_upserted": stats.rows_upserted,
+            "rows_rejected": stats.rows_rejected,
+            "rows_deleted": stats.rows_deleted,
+            "rows_per_second": round(stats.rows_read / seconds, 1) if seconds else 0.0,
+            "requests": stats.requests,
+            "retries": stats.retries,
+            "slot_wait_seconds": round(stats.slot_wait_seconds, 4),
+            "fetch_seconds": round(stats.fetch_seconds, 4),
+            "transform_seconds": round(stats.transform_seconds, 4),
+            "write_seconds": round(stats.write_seconds, 4),
+            "netsuite_key_low": batch.range.low,
+            "netsuite_key_high": batch.range.high,
+            "import": import_id,
+            "wave": batch.wave,
+        },
+    )
