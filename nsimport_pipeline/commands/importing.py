@@ -109,8 +109,8 @@ def start(asked: Asked, instance: dg.DagsterInstance, wave_size: int | None) -> 
     tenant, engine = asked.tenant, asked.engine
     request = Request(asked.requested, asked.chosen, wave_size=wave_size)
     job = open_import(engine, tenant, request, now=_now(), suffix=secrets.token_hex(2))
-    click.echo(job.import_id)
     try:
+        click.echo(job.import_id)
         tables = {}
         for name in asked.chosen:
             record_type = resources.record_type(tenant, name)
@@ -119,6 +119,8 @@ def start(asked: Asked, instance: dg.DagsterInstance, wave_size: int | None) -> 
         made = _make_plan(asked, instance, wave_size, _tell_planned)
     except BaseException as error:
         abandon(engine, job, str(error) or "planning was interrupted", now=_now())
+        if isinstance(error, KeyboardInterrupt):
+            click.echo("\nit was still being planned: nothing was imported, ask for it again", err=True)
         raise
     job = write_plan(engine, job, made, tables=tables, now=_now())
     settle(engine, job.import_id, rules=Rules.of(tenant), now=_now)

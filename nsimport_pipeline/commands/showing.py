@@ -14,7 +14,7 @@ from sqlalchemy.engine import RowMapping
 from nsimport_pipeline.commands.options import console, json_option, print_json, tenant_option, tenant_required
 from nsimport_pipeline.commands.session import dagster_instance, find_import, only_tenant, read_tenant
 from nsimport_pipeline.commands.steering import reset_waves
-from nsimport_pipeline.commands.waiting import current_status, follow, print_summary
+from nsimport_pipeline.commands.waiting import current_status, follow, print_summary, say_interrupted
 from nsimport_pipeline.defs.slots import free_slots_of_the_dead, slot_use
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.progress import Status
@@ -66,11 +66,16 @@ def status(import_id: str | None, tenant: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("import_id", metavar="IMPORT")
-def watch(import_id: str) -> None:
+def watch(import_id: str) -> int:
     """Show an import's progress live until it is over. Ctrl-C stops watching, not the import."""
     tenant, engine, _ = find_import(import_id)
     with dagster_instance() as instance:
-        print_summary(follow(instance, engine, tenant, import_id))
+        try:
+            print_summary(follow(instance, engine, tenant, import_id))
+        except KeyboardInterrupt:
+            say_interrupted(import_id)
+            return 130
+    return 0
 
 
 class _Waves(click.Group):

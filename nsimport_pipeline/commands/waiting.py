@@ -3,11 +3,13 @@
 Belongs here: the loop, the picture, the summary. Does not belong here: counting (``imports/progress.py``).
 """
 
+import contextlib
+import fcntl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import IO, Any
 
 import click
 import dagster as dg
@@ -40,21 +42,30 @@ _EXIT_CODES = {"completed": 0, "completed_with_failures": 3}
 def wait_for(instance: dg.DagsterInstance, engine: Engine, tenant: Tenant, import_id: str) -> int:
     """Watch an import until it is over and print its summary. Returns the exit code its end stands for.
 
-    Starts a daemon if none runs for this DAGSTER_HOME, and stops what it started.
+    Starts a daemon if none runs for this DAGSTER_HOME, and stops what it started, as soon as nobody else waits.
     """
-    try:
-        with _Daemon(instance) as daemon:
+    with _Daemon(instance) as daemon:
+        try:
+            daemon.ensure()
             document = follow(instance, engine, tenant, import_id, meanwhile=daemon.ensure)
-    except KeyboardInterrupt:
-        click.echo(
-            f"\ninterrupted; the import is not: it goes on as long as a Dagster daemon runs (`nsimport up`).\n"
-            f"  nsimport watch {import_id}    looks at it again\n"
-            f"  nsimport cancel {import_id}   ends it",
-            err=True,
-        )
-        return 130
-    print_summary(document)
-    return _EXIT_CODES.get(document["state"], 1)
+        except KeyboardInterrupt:
+            say_interrupted(import_id)
+            code = 130
+        else:
+            print_summary(document)
+            code = _EXIT_CODES.get(document["state"], 1)
+        daemon.stay()
+    return code
+
+
+def say_interrupted(import_id: str) -> None:
+    """Ctrl-C ends the looking; whoever pressed it is told that, and how to end the import."""
+    click.echo(
+        f"\ninterrupted; the import is not: it goes on as long as a Dagster daemon runs (`nsimport up`).\n"
+        f"  nsimport watch {import_id}    looks at it again\n"
+        f"  nsimport cancel {import_id}   ends it",
+        err=True,
+    )
 
 
 def say_who_carries_it_out(instance: dg.DagsterInstance) -> None:
@@ -113,7 +124,12 @@ def current_status(instance: dg.DagsterInstance, engine: Engine, tenant: Tenant,
 
 
 class _Daemon:
-    """A daemon as long as this lasts: one that is there, or our own once there is none or it has ended."""
+    """A daemon as long as this lasts: one that is there, or our own once there is none or it has ended.
+
+    Whoever waits holds a shared lock of this DAGSTER_HOME, which the system takes back however the process ends. Our
+    own daemon is stopped under the exclusive one: it works for the others too. Another lock is held by whoever started
+    a daemon, as that takes a while to show life.
+    """
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self._instance = instance
@@ -121,13 +137,33 @@ class _Daemon:
         self._looked_at = float("-inf")
 
     def __enter__(self) -> "_Daemon":
-        self.ensure()
+        home = ensure_dagster_home()
+        self._lock, self._owner = (home / "waiting.lock").open("w"), (home / "daemon.lock").open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_SH)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._services.running:
             self._services.stop()
             forget_daemons(self._instance)
+        self._owner.close()
+        self._lock.close()
+
+    def stay(self) -> None:
+        """If the daemon is our own, keep it until no other command waits for an import. Ctrl-C ends that."""
+        told = False
+        with contextlib.suppress(KeyboardInterrupt):
+            while self._services.running and not self._alone():
+                if not told:
+                    click.echo("another command waits for an import: the daemon stays until that is over", err=True)
+                    told = True
+                self.ensure()
+                time.sleep(REFRESH_SECONDS)
+
+    def _alone(self) -> bool:
+        """Whether nobody else waits; then nobody else begins to before this is over."""
+        fcntl.flock(self._lock, fcntl.LOCK_UN)
+        return _locked(self._lock)
 
     def ensure(self) -> None:
         """Start a daemon if none shows life. Looks every few seconds."""
@@ -136,10 +172,19 @@ class _Daemon:
         self._looked_at = time.monotonic()
         if self._services.running:
             self._services.revive()
-        elif not daemon_runs(self._instance, time.time()):
+        elif not daemon_runs(self._instance, time.time()) and _locked(self._owner):
             home = ensure_dagster_home()
             console.print(f"starting Dagster's daemon (its log: {home / LOGS / 'daemon.log'})", style="dim")
             self._services.add("daemon", daemon_command(), home / LOGS)
+
+
+def _locked(file: IO[str]) -> bool:
+    """Take the exclusive lock of a file if nobody has one."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def picture(document: Status, width: int) -> Group:

@@ -65,6 +65,11 @@ def on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]
                 "wave_size": 300,
                 "circuit": {"failures": 100},
             },
+            "steered": {
+                "warehouse_url": f"sqlite:///{directory}/steered.db",
+                "wave_size": 30,
+                "record_types": {"sales_order": {"batch_size": 50}},
+            },
             "dormant": {"warehouse_url": f"sqlite:///{directory}/dormant.db", "enabled": False},
         },
     ) as environment:
