@@ -1,4 +1,4 @@
-"""Whatever a criteria file holds: a ConfigurationError that names the file, or a record type that everything can use."""
+"""Whatever a criteria file holds: a ConfigurationError that names the file, or a record type that works."""
 
 from pathlib import Path
 from random import Random
@@ -56,7 +56,7 @@ def test_a_spoilt_criteria_file_is_refused_by_name_or_works(tmp_path: Path, rand
     try:
         use(load_criteria(file), file)
     except ConfigurationError as error:
-        assert len(str(error)) < 2_000
+        assert len(str(error)) < 2_000  # noqa: PT017
 
 
 @pytest.mark.parametrize(
