@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from unicodedata import category
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -37,7 +38,12 @@ _UNTIDY = re.compile(r"[<\r\u2028]|\n\s|[^\S\n]\n|^\s|\s$")
 
 def slug(text: str) -> str:
     """``Pending Billing/Partially Fulfilled`` → ``pending_billing_partially_fulfilled``, in any script."""
-    return re.sub(r"[\W_]+", "_", text.casefold()).strip("_")
+    slugged = ""
+    for letter in text.casefold():
+        # A vowel sign or accent belongs to the letter before it, though Python calls it no letter.
+        marks = slugged[-1:] not in ("", "_") and category(letter).startswith("M")
+        slugged += letter if letter.isalnum() or marks else "_" if slugged[-1:] != "_" else ""
+    return slugged.strip("_")
 
 
 def status(text: str, field: FieldSpec, words: Mapping[str, str]) -> str | None:

@@ -7,6 +7,7 @@ what is being tested.
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -60,13 +61,16 @@ def read_suiteql(simulator: SimulatorProcess, statement: str) -> Iterator[dict[s
 
 def expected_rows(simulator: SimulatorProcess, record_type: RecordType) -> dict[int, Row]:
     """The rows that ``record_type``'s table must hold, by id."""
-    columns = ["t.id AS id", "t.externalid AS external_id"]
+    source = record_type.source
+    columns = [f"t.{source.key} AS id"]
+    if source.external_id is not None:
+        columns.append(f"t.{source.external_id} AS external_id")
     for number, field in enumerate(record_type.fields):
         columns.append(f"{_expression(field)} AS c{number}")
         if field.display:
             columns.append(f"BUILTIN.DF(t.{field.source or field.name}) AS d{number}")
-    where = f" WHERE {record_type.source.where}" if record_type.source.where else ""
-    statement = f"SELECT {', '.join(columns)} FROM {record_type.source.from_} t{where} ORDER BY t.id ASC"
+    where = f" WHERE {source.where}" if source.where else ""
+    statement = f"SELECT {', '.join(columns)} FROM {source.from_} t{where} ORDER BY t.{source.key} ASC"
     rows: dict[int, Row] = {}
     for item in read_suiteql(simulator, statement):
         row: Row = {"refid": int(item["id"]), "external_id": item.get("external_id")}
@@ -112,7 +116,7 @@ def _value(field: FieldSpec, text: str | None) -> Any:
     if text is not None and field.values:
         text = {word.lower(): meaning for word, meaning in field.values.items()}.get(text.lower(), text)
     if text is not None and field.normalize:
-        text = _normalized(field.normalize, text)
+        text = _normalized(field, text)
     if text is None:
         return field.default
     match field.type:
@@ -152,16 +156,28 @@ def _utc(local: datetime) -> datetime | _Either:
     return moments.pop() if len(moments) == 1 else _Either(moments)
 
 
-def _normalized(name: str, text: str) -> str | None:
-    match name:
+def _normalized(field: FieldSpec, text: str) -> str | None:
+    match field.normalize:
         case "address":
             lines = re.sub(r"<br\s*/?>|\r\n|\r", "\n", text).split("\n")
             return "\n".join(line.strip() for line in lines if line.strip())
-        case "snake_case" | "sales_order_status" | "opportunity_status":
-            words = text.rpartition(":")[2] if name.endswith("status") else text
-            return "_".join(re.findall(r"[a-z0-9]+", words.lower()))
-        case _:
+        case "enum":
+            return text if text in (field.values or {}).values() else None
+        case "invoice_status" if text.endswith("Paid In Full"):
+            return "paid"
+        case "snake_case" | "sales_order_status" | "opportunity_status" | "invoice_status" | "fulfillment_status":
+            words = text.rpartition(":")[2] if field.normalize != "snake_case" else text
+            return _snake(words)
+        case "project_status":
+            return _snake(text.removeprefix("PROJECT-"))
+        case name:
             raise AssertionError(f"no meaning for the normalizer {name}")
+
+
+def _snake(text: str) -> str | None:
+    """Words, with their accents and vowel signs, between underscores."""
+    kept = (letter if unicodedata.category(letter)[0] in "LNM" else " " for letter in text.casefold())
+    return "_".join("".join(kept).split()) or None
 
 
 def _name(row: Row) -> None:

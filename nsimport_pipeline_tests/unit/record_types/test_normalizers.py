@@ -32,6 +32,7 @@ TEXT = FieldSpec(name="x", type="string")
         ("project_status", "PROJECT-In Progress", "in_progress"),
         ("project_status", "In Progress", "in_progress"),
         ("project_status", "Warten auf Größe", "warten_auf_grösse"),
+        ("snake_case", "शब्द 133 ⚙\ufe0f", "शब्द_133"),
         ("percentage", "0.125", "12.5"),
         ("percentage", "12.5%", "12.5%"),
         ("percentage", "-0.5", "-50"),
