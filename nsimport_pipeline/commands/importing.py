@@ -125,7 +125,8 @@ def start(asked: Asked, instance: dg.DagsterInstance, wave_size: int | None) -> 
     job = write_plan(engine, job, made, tables=tables, now=_now())
     settle(engine, job.import_id, rules=Rules.of(tenant), now=_now)
     console.print(
-        f"planned: {made.records:,} records in {made.batches} batches and {len(made.waves)} waves", style="bold"
+        f"planned: {made.records:,} records in {made.batches} batches and {len(made.waves)} waves",
+        style="bold",
     )
     return job
 
@@ -164,6 +165,7 @@ def _make_plan(
             wave_size=wave_size or asked.tenant.wave_size,
             batch_sizes={name: asked.tenant.options(name).batch_size for name in asked.chosen},
             workers=asked.tenant.slots,
+            late=not dry,
             on_planned=on_planned,
         )
 
@@ -171,6 +173,8 @@ def _make_plan(
 def _tell_planned(planned: PlannedType) -> None:
     if planned.unavailable:
         console.print(f"  {planned.record_type}: left out: {planned.unavailable}", markup=False)
+    elif not planned.planned:
+        console.print(f"  {planned.record_type}: about {planned.records:,} records, planned when its parents are in")
     else:
         console.print(f"  {planned.record_type}: {planned.records:,} records, {len(planned.ranges)} batches")
 

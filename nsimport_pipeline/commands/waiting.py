@@ -195,10 +195,11 @@ def picture(document: Status, width: int) -> Group:
         batches, records = record_type["batches"], record_type["records"]
         total = batches["total"]
         done = batches["completed"] + batches["failed"] + batches["cancelled"]
+        waiting = record_type["state"] == "pending"
         types.add_row(
             f"{record_type['level']}",
             record_type["name"],
-            ProgressBar(total=max(1, total), completed=done if total else 1, width=bar),
+            ProgressBar(total=max(1, total), completed=done if total or waiting else 1, width=bar),
             Text(f"{records['imported']:>9,} / {records['expected']:<9,}"),
             Text(record_type["state"], style=_style(record_type["state"])),
         )

@@ -8,6 +8,7 @@ import dagster as dg
 
 from nsimport_pipeline.defs import resources
 from nsimport_pipeline.defs.assets import record_type_asset
+from nsimport_pipeline.defs.planning import planning_job, planning_sensor
 from nsimport_pipeline.defs.wave_sensor import wave_sensor
 from nsimport_pipeline.record_types.criteria import Catalog
 from nsimport_pipeline.record_types.graph import levels
@@ -18,12 +19,14 @@ def build_definitions() -> dg.Definitions:
     """The definitions of every tenant. Raises ConfigurationError."""
     settings, catalog = resources.settings(), resources.catalog()
     assets: list[dg.AssetsDefinition] = []
+    jobs: list[dg.JobDefinition] = []
     sensors: list[dg.SensorDefinition] = []
     for tenant in settings.tenant_names:
         assets += tenant_assets(settings, catalog, tenant)
-        sensors.append(wave_sensor(tenant))
+        jobs.append(planning_job(tenant))
+        sensors += [wave_sensor(tenant), planning_sensor(tenant, jobs[-1])]
     # One process for each run: its worker threads do the rest.
-    return dg.Definitions(assets=assets, sensors=sensors, executor=dg.in_process_executor)
+    return dg.Definitions(assets=assets, jobs=jobs, sensors=sensors, executor=dg.in_process_executor)
 
 
 def tenant_assets(settings: Settings, catalog: Catalog, tenant: str) -> list[dg.AssetsDefinition]:

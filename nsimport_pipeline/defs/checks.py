@@ -86,6 +86,7 @@ class TypeChecks:
         if unavailable := self._plan(job).unavailable:
             raise RefusedError(f"there is nothing to check: {unavailable}")
         if any(key.name == COMPLETE for key in self.context.selected_asset_check_keys):
+            self.record_type, _ = resources.of_parents(self.tenant, self.record_type, self._plan(job))
             with NetSuiteClient(self.tenant) as client:
                 self.source_count = client.count(self.record_type, None, self._plan(job).upper_bound).n
         yield from self._take(job, keep=False)

@@ -139,6 +139,7 @@ def _view(run: dg.DagsterRun) -> RunView:
         number=names.number(run.tags, names.RUN),
         outcome=outcome,  # type: ignore[arg-type]
         hold=names.hold(run.tags),
+        plans=(run.tags[names.PLANS], names.number(run.tags, names.ATTEMPT)) if names.PLANS in run.tags else None,
     )
 
 

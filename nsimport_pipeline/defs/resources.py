@@ -8,6 +8,8 @@ from functools import lru_cache
 from sqlalchemy import Engine
 
 from nsimport_pipeline.errors import ConfigurationError
+from nsimport_pipeline.imports.derived import narrowed
+from nsimport_pipeline.imports.records import TypePlan
 from nsimport_pipeline.record_types.criteria import Catalog, RecordType, load_catalog
 from nsimport_pipeline.settings import Environment, Settings, Tenant
 from nsimport_pipeline.warehouse.engine import make_engine
@@ -32,6 +34,13 @@ def record_type(tenant: Tenant, name: str) -> RecordType:
             f"tenant {tenant.name!r}: record_types.{name}.extra_fields: a NetSuite column is a letter, then letters, "
             "digits and _"
         ) from None
+
+
+def of_parents(tenant: Tenant, derived: RecordType, plan: TypePlan) -> tuple[RecordType, list[RecordType]]:
+    """A derived record type narrowed to the parents it was planned from, and those; any other as it is."""
+    highest = plan.parents or {}
+    parents = [record_type(tenant, name) for name in derived.derived_from if name in highest]
+    return (narrowed(derived, parents, highest) if derived.derived_from else derived), parents
 
 
 def settings() -> Settings:

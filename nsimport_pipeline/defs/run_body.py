@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import dagster as dg
-from sqlalchemy import Engine
+from sqlalchemy import Engine, Table
 from sqlalchemy.exc import SQLAlchemyError
 
 from nsimport_pipeline.defs import names, resources
@@ -87,6 +87,7 @@ class _Run:
         self.stop = threading.Event()
         self.done = 0
         self.failed: list[Result] = []
+        self.parents: list[Table] = []
         self.checks = TypeChecks(context, tenant, record_type, self.engine)
 
     def events(self) -> Iterator[StepEvent]:
@@ -97,6 +98,7 @@ class _Run:
         if job is None:
             self.context.log.warning(f"import {self.context.run_tags[names.IMPORT]} is over: nothing is done")
             return
+        self._look_at_parents(job)
         with read_only(self.engine).connect() as connection:
             batches = store.batches_of(connection, job.import_id, self.record_type.name, self.context.partition_keys)
             below = store.unfinished_below(connection, job.import_id, batches[0].level) if batches else 0
@@ -179,6 +181,15 @@ class _Run:
             now=now,
         )
 
+    def _look_at_parents(self, job: ImportJob) -> None:
+        """Narrow a derived record type to the parents it was planned from."""
+        with read_only(self.engine).connect() as connection:
+            plans = store.type_plans(connection, job.import_id)
+        plan = next(plan for plan in plans if plan.record_type == self.record_type.name)
+        self.record_type, parents = resources.of_parents(self.tenant, self.record_type, plan)
+        self.checks.record_type = self.record_type
+        self.parents = [target_table(parent) for parent in parents]
+
     def _workshop(self, job: ImportJob, client: NetSuiteClient, retries: RetryLog, circuit: TenantCircuit) -> Workshop:
         with read_only(self.engine).connect() as connection:
             missing = [known.column for known in store.left_out(connection, self.record_type.name)]
@@ -199,6 +210,7 @@ class _Run:
             rules=self.tenant.retries,
             sleep=self._sleep,
             circuit=circuit,
+            parents=self.parents,
         )
 
     def _sleep(self, seconds: float) -> None:

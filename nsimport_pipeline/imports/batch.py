@@ -7,7 +7,7 @@ under which slot (``execute.py``).
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeVar
@@ -27,11 +27,12 @@ from nsimport_pipeline.netsuite.client import Fetched, NetSuiteClient
 from nsimport_pipeline.netsuite.retrying import RetryEvent, RetryListener
 from nsimport_pipeline.netsuite.suiteql import Selected
 from nsimport_pipeline.record_types.criteria import RecordType
-from nsimport_pipeline.record_types.transform import Transformed, transform, unfilled_columns
+from nsimport_pipeline.record_types.transform import RejectedRow, Transformed, transform, unfilled_columns
 from nsimport_pipeline.retry_settings import Retries
 from nsimport_pipeline.warehouse.deletes import mark_absent
 from nsimport_pipeline.warehouse.engine import read_only
 from nsimport_pipeline.warehouse.errors import classify
+from nsimport_pipeline.warehouse.parents import delete_unwritten, parents_there
 from nsimport_pipeline.warehouse.upsert import upsert
 
 _T = TypeVar("_T")
@@ -102,6 +103,8 @@ class Workshop:
     """Raises Interrupted when the run is being stopped."""
     circuit: TenantCircuit | None = None
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    parents: Sequence[Table] = ()
+    """Of a derived record type: the tables of the records that its records are part of."""
     timer: Callable[[], float] = time.perf_counter
 
 
@@ -236,6 +239,10 @@ def _write_once(
     begun: float,
 ) -> BatchStats:
     now, batch, fetched = shop.now(), page.batch, page.fetched
+    derived = bool(shop.record_type.derived_from)
+    orphans: list[RejectedRow] = []
+    if derived:
+        transformed, orphans = _part_orphans(connection, batch, shop, transformed)
     written = upsert(
         connection,
         shop.table,
@@ -247,16 +254,24 @@ def _write_once(
         keep=unfilled_columns(shop.record_type, [column.alias for column in page.columns]),
     )
     rejected = [*transformed.rejected, *written.rejected]
-    deleted = mark_absent(
-        connection,
-        shop.table,
-        batch.range.low,
-        batch.range.high,
-        import_id=shop.job.import_id,
-        present={row.refid for row in rejected if row.refid is not None},
-        deleted_at=now.replace(tzinfo=None),
-    )
-    statements = written.statements + 3
+    present = {row.refid for row in rejected if row.refid is not None}
+    rejected += orphans
+    low, high, import_id = batch.range.low, batch.range.high, shop.job.import_id
+    if derived:
+        deleted = delete_unwritten(
+            connection, shop.table, shop.record_type.range_column, low, high, import_id=import_id, present=present
+        )
+    else:
+        deleted = mark_absent(
+            connection,
+            shop.table,
+            low,
+            high,
+            import_id=import_id,
+            present=present,
+            deleted_at=now.replace(tzinfo=None),
+        )
+    statements = written.statements + 3 + derived
     if rejected or batch.rejected:
         store.replace_rejected(connection, shop.job.import_id, batch.range, rejected, now)
         statements += 1 + bool(rejected)
@@ -277,6 +292,27 @@ def _write_once(
     if not store.complete_batch(connection, batch, shop.run_id, stats, now):
         raise _Lost
     return stats
+
+
+def _part_orphans(
+    connection: Connection, batch: Batch, shop: Workshop, transformed: Transformed
+) -> tuple[Transformed, list[RejectedRow]]:
+    """The rows whose parents are in the database; the others as rejected ones, for a parent's batch or row failed."""
+    column = shop.record_type.range_column
+    there = parents_there(connection, shop.parents, batch.range.low, batch.range.high)
+    place = transformed.columns.index(column)
+    kept = [number for number, row in enumerate(transformed.rows) if row[place] in there]
+    if len(kept) == len(transformed.rows):
+        return transformed, []
+    reason = f"{column}: the {' or '.join(shop.record_type.derived_from)} it belongs to was not imported"
+    refid = transformed.columns.index("refid")
+    orphans = [
+        RejectedRow(row[refid], column, reason, raw)
+        for row, raw in zip(transformed.rows, transformed.raws, strict=True)
+        if row[place] not in there
+    ]
+    rows, raws = [transformed.rows[n] for n in kept], [transformed.raws[n] for n in kept]
+    return replace(transformed, rows=rows, raws=raws), orphans
 
 
 def _record_failure(batch: Batch, shop: Workshop, failure: ImportFailure, retries: list[RetryEvent]) -> Result:

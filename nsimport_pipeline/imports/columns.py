@@ -44,27 +44,28 @@ def find_broken(columns: Sequence[Selected], patient: Ask[object], brisk: Ask[ob
     ``columns``: the key first. A column is blamed only if asking for it alone fails with all patience, while asking
     for the key alone does not. Raises any other failure of NetSuite.
     """
-    key, *others = columns
+    identifying = [column for column in columns if column.identifies]
+    others = [column for column in columns if not column.identifies]
 
     def fails(some: Sequence[Selected]) -> bool:
         sure = len(some) == 1
         try:
             if not sure:
                 try:
-                    brisk([key, *some])
+                    brisk([*identifying, *some])
                 except ServerError:
                     return True
                 except (ApiUnavailable, TimedOut):
                     sure = True
             if sure:
-                patient([key, *some])
+                patient([*identifying, *some])
         except ServerError:
             return True
         return False
 
     def answers_at_all() -> bool:
         try:
-            brisk([key])
+            brisk(identifying)
         except (ApiUnavailable, TimedOut):
             return False
         return True

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from nsimport_pipeline.errors import Category
 from nsimport_pipeline.imports.failures import after_failure
-from nsimport_pipeline.imports.records import Batch, Hold, ImportJob, RunSpec, RunView, TypePlan, Wave
+from nsimport_pipeline.imports.records import Batch, Hold, ImportJob, PlanSpec, RunSpec, RunView, TypePlan, Wave
 from nsimport_pipeline.imports.states import FINISHED_WAVES, BatchState, ImportState, WaveState
 from nsimport_pipeline.imports.waves import PlannedWave, plan_runs, plan_waves
 from nsimport_pipeline.netsuite.circuit import Circuit
@@ -141,6 +141,22 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanDerived:
+    """Ask Dagster for the run that plans a derived record type."""
+
+    spec: PlanSpec
+
+
+@dataclass(frozen=True, slots=True)
+class FoldPlanning:
+    """The run of this attempt is over and the record type is not planned: there is another, or it has failed."""
+
+    spec: PlanSpec
+    not_before: datetime
+    failure: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class FinishImport:
     state: ImportState
     reason: str | None
@@ -158,6 +174,8 @@ Action = (
     | CancelWaiting
     | CancelRun
     | Release
+    | PlanDerived
+    | FoldPlanning
     | FinishImport
 )
 
@@ -227,6 +245,10 @@ def _stop(snapshot: Snapshot) -> Iterable[Action]:
     if any(run.outcome == "cancelled" and (run.wave, run.number) in left for run in snapshot.runs or ()):
         yield Stop(None)
         return
+    wanted = {(plan.record_type, plan.attempt_number) for plan in snapshot.types if plan.to_plan}
+    if any(run.outcome == "cancelled" and run.plans in wanted for run in snapshot.runs or ()):
+        yield Stop(None)
+        return
     if not job.continue_on_permanent:
         failed = next((batch for batch in snapshot.batches if batch.state is BatchState.FAILED), None)
         if failed is not None:
@@ -234,6 +256,10 @@ def _stop(snapshot: Snapshot) -> Iterable[Action]:
                 f"{failed.record_type} batch {failed.range.partition_key} failed for good "
                 f"({failed.failure_reason}) and continue_on_permanent is off"
             )
+            return
+        unplanned = next((plan for plan in snapshot.types if plan.failure), None)
+        if unplanned is not None:
+            yield Stop(f"{_not_planned(unplanned)} and continue_on_permanent is off")
 
 
 def _wind_down(snapshot: Snapshot) -> Iterable[Action]:
@@ -256,17 +282,47 @@ def _wind_down(snapshot: Snapshot) -> Iterable[Action]:
 def _go_on(snapshot: Snapshot, now: datetime) -> Iterable[Action]:
     finished = list(_finish_waves(snapshot))
     yield from finished
+    yield from _plan_derived(snapshot, now)
     over = {action.wave for action in finished}
     unfinished = sorted(
         (wave for wave in snapshot.waves if wave.state not in FINISHED_WAVES and wave.number not in over),
         key=lambda wave: (wave.level, wave.number),
     )
     if not unfinished:
-        yield from _finish_import(snapshot)
+        if not any(plan.to_plan for plan in snapshot.types):
+            yield from _finish_import(snapshot)
         return
     yield from _regroup(snapshot, now, unfinished)
     if snapshot.runs is not None:
         yield from _dispatch(snapshot, unfinished)
+
+
+def _plan_derived(snapshot: Snapshot, now: datetime) -> Iterable[Action]:
+    """Derived record types whose parents are in: whatever of a lower level was to be done is done."""
+    if snapshot.runs is None:
+        return
+    for plan in _plannable(snapshot):
+        spec = PlanSpec(plan.record_type, plan.level, plan.attempt_number)
+        runs = [run for run in snapshot.runs if run.plans == (spec.record_type, spec.attempt)]
+        if runs and all(run.ended for run in runs):
+            # As for batches: a process that dies is tried again like a timeout.
+            verdict = after_failure(
+                Category.TIMEOUT, plan.attempts + 1, snapshot.job.retry_attempts, snapshot.rules.retries
+            )
+            failure = None if verdict.retry else "its runs ended before it was planned"
+            yield FoldPlanning(spec, now + timedelta(seconds=verdict.delay), failure)
+        elif not runs and (plan.not_before is None or plan.not_before <= now):
+            yield PlanDerived(spec)
+
+
+def _plannable(snapshot: Snapshot) -> list[TypePlan]:
+    waiting = [plan for plan in snapshot.types if plan.to_plan]
+    lowest = min([b.level for b in snapshot.batches if not b.terminal] + [plan.level for plan in waiting], default=0)
+    return [plan for plan in waiting if plan.level <= lowest]
+
+
+def _not_planned(plan: TypePlan) -> str:
+    return f"{plan.record_type} could not be planned ({plan.failure})"
 
 
 def _finish_waves(snapshot: Snapshot) -> Iterable[FinishWave]:
@@ -363,6 +419,7 @@ def _finish_import(snapshot: Snapshot) -> Iterable[Action]:
     cancelled = sum(1 for batch in snapshot.batches if batch.state is BatchState.CANCELLED)
     incomplete = [plan.record_type for plan in snapshot.types if plan.incomplete]
     reasons = [_unfinished(failed, cancelled, incomplete, list(uncounted))]
+    reasons += [_not_planned(plan) for plan in snapshot.types if plan.failure]
     if denied := [plan.record_type for plan in snapshot.types if plan.denied]:
         reasons.append(f"the role may not see {', '.join(denied)}")
     reasons += [f"{plan.record_type}: {check.detail}" for plan in snapshot.types if (check := plan.too_many_rejected)]
@@ -422,9 +479,29 @@ def _release(snapshot: Snapshot) -> Iterable[Action]:
 
 def explain(snapshot: Snapshot, now: datetime) -> str:
     """Why the import is where it is, in one line."""
-    place = _place(snapshot, now)
+    place = _with_planning(snapshot, now)
     waits = any(not batch.terminal for batch in snapshot.batches) and snapshot.circuit.confirmed
     return f"{snapshot.circuit}; {place}" if waits else place
+
+
+def _with_planning(snapshot: Snapshot, now: datetime) -> str:
+    where = _place(snapshot, now)
+    if snapshot.job.state is ImportState.CANCELLING or snapshot.job.state is ImportState.PLANNING:
+        return where
+    due = _plannable(snapshot)
+    told = [_planning(plan, now) for plan in due]
+    told += [
+        f"{p.record_type} is planned when its parents are done" for p in snapshot.types if p.to_plan and p not in due
+    ]
+    if told and all(batch.terminal for batch in snapshot.batches):
+        return "; ".join(told)
+    return "; ".join([where, *told])
+
+
+def _planning(plan: TypePlan, now: datetime) -> str:
+    if plan.not_before is not None and plan.not_before > now:
+        return f"planning {plan.record_type} failed and is tried again at {plan.not_before:%H:%M:%S} UTC"
+    return f"its parents are done: {plan.record_type} is being planned"
 
 
 def _place(snapshot: Snapshot, now: datetime) -> str:

@@ -81,7 +81,7 @@ def take_checks(
         if source is not None:
             count = FinalCount(
                 source=source,
-                table=live_rows(connection, table, plans[record_type.name].upper_bound),
+                table=live_rows(connection, table, plans[record_type.name].upper_bound, record_type.range_column),
                 rejected=store.rejected_without_row(connection, import_id, record_type.name, table),
             )
             checks.append(_complete(count))

@@ -12,6 +12,8 @@ The rules, per tenant, in the order in which runs were queued:
    one before. A run larger than that starts alone. A run that waits only for size lets no later one of its tenant
    overtake it, so none starves.
 
+A run without batches, which plans a derived record type, waits for nothing but NetSuite's slots.
+
 A batch is *settled* when it is completed or finally failed. A run that ended with unsettled batches holds others back
 until the wave sensor has folded them (its *hold* goes from ``wave`` to ``level``) and given them to another run
 (``none``).
@@ -94,6 +96,9 @@ def _admit_tenant(runs: list[GateRun], let_in: list[str], held: list[Held]) -> N
     # Imports in the order in which their first run was queued; within one, levels and waves in their own order.
     waiting = [(i, run) for i, run in enumerate(runs) if run.phase == "shut"]
     for _, run in sorted(waiting, key=lambda item: (in_order[item[1].group], item[1].level, item[1].wave, item[0])):
+        if not run.batches:
+            let_in.append(run.run_id)
+            continue
         reason = _blocked(run, groups[run.group]) or full
         if reason is None and taken > 0 and taken + run.batches > run.room:
             reason = full = f"{taken} batches are admitted, {run.batches} more would exceed {run.room}"

@@ -6,8 +6,11 @@ and an estimate. Does not belong here: writing a plan down (``start.py``) or car
 The upper bound of a record type is its highest key at plan time, so that an import has a known size and ends,
 however busily records are added meanwhile. A record type costs two requests: one count, and one statement that
 returns the last key of every batch; one more for each further million records.
+
+Ranges of a derived type are ranges of its parents' keys, so that the records of a parent come in one batch.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,12 +22,22 @@ from nsimport_pipeline.imports.account import absence
 from nsimport_pipeline.imports.records import KeyRange
 from nsimport_pipeline.imports.waves import PlannedWave, plan_waves
 from nsimport_pipeline.netsuite.client import KeyCount, Page
-from nsimport_pipeline.netsuite.suiteql import boundary_statement, check_page, key_alias, key_page_statement
+from nsimport_pipeline.netsuite.suiteql import (
+    among_parents,
+    boundary_statement,
+    check_page,
+    key_alias,
+    key_page_statement,
+    parent_alias,
+)
 from nsimport_pipeline.record_types.criteria import Catalog, RecordType
 from nsimport_pipeline.record_types.graph import closure, levels
 
 PAGE_ROWS = 1000
 """Most rows NetSuite returns to one request."""
+ROOM = 0.1
+"""Share of a derived type's batch that is left free at first: parents are never split over two batches, and the rest of
+the last one should not cost a second request."""
 
 
 class Querier(Protocol):
@@ -47,6 +60,8 @@ class PlannedType:
     unavailable: str | None = None
     denied: bool = False
     """Whether it is unavailable because the role may not see it."""
+    planned: bool = True
+    """False for a derived type that is only counted as yet: it is planned when its parents are in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +73,8 @@ class Plan:
 
     @property
     def records(self) -> int:
-        return sum(planned.records for planned in self.types)
+        """Records in batches: those of derived types that are only counted are not among them."""
+        return sum(planned.records for planned in self.types if planned.planned)
 
     @property
     def batches(self) -> int:
@@ -91,17 +107,28 @@ def make_plan(
     wave_size: int,
     batch_sizes: Mapping[str, int],
     workers: int,
+    late: bool = False,
     on_planned: Callable[[PlannedType], None] = lambda planned: None,
 ) -> Plan:
     """Ask NetSuite about each of ``names`` and cut what it has into batches and waves.
 
     ``client`` must take a slot for each request it sends; ``workers`` ask at the same time.
-    A record type that the account does not have is planned as unavailable. Other failures are raised.
+    A record type that the account does not have is planned as unavailable. Other failures are raised. Derived types
+    are planned from all of their parents that NetSuite has; with ``late`` they are only counted.
     """
     level_of = levels(catalog, names)
 
     def plan_one(name: str) -> PlannedType:
-        planned = plan_type(catalog[name], level_of[name], client=client, batch_size=batch_sizes.get(name, PAGE_ROWS))
+        record_type = catalog[name]
+        if record_type.derived_from:
+            record_type = among_parents(record_type, [(catalog[parent], None) for parent in record_type.derived_from])
+        planned = plan_type(
+            record_type,
+            level_of[name],
+            client=client,
+            batch_size=batch_sizes.get(name, PAGE_ROWS),
+            only_count=late and bool(record_type.derived_from),
+        )
         on_planned(planned)
         return planned
 
@@ -111,8 +138,10 @@ def make_plan(
     return Plan(tuple(types), tuple(plan_waves(ranges, level_of, wave_size)))
 
 
-def plan_type(record_type: RecordType, level: int, *, client: Querier, batch_size: int = PAGE_ROWS) -> PlannedType:
-    """Pin one record type's records to key ranges of ``batch_size`` records.
+def plan_type(
+    record_type: RecordType, level: int, *, client: Querier, batch_size: int = PAGE_ROWS, only_count: bool = False
+) -> PlannedType:
+    """Pin one record type's records to key ranges of ``batch_size`` records, a derived one's to ranges of parents.
 
     Raises ImportFailure if NetSuite cannot be asked; one that does not have the record type is no failure.
     """
@@ -121,10 +150,14 @@ def plan_type(record_type: RecordType, level: int, *, client: Querier, batch_siz
     except (RecordNotAvailable, UnsupportedSearch) as error:
         state, reason = absence(record_type, error)
         return PlannedType(record_type.name, level, 0, None, (), 1, unavailable=reason, denied=state == "denied")
+    if only_count:
+        return PlannedType(record_type.name, level, counted.n, None, (), 1, planned=False)
     if counted.n == 0 or counted.low is None or counted.high is None:
         return PlannedType(record_type.name, level, 0, None, (), 1)
     # From the beginning rather than from the lowest key there is now: a record below it may have been deleted.
     low, high = min(0, counted.low - 1), counted.high
+    if record_type.derived_from:
+        batch_size = max(1, round(batch_size * (1 - ROOM)))
     boundaries: list[int] = []
     requests = 0
     if counted.n > batch_size:
@@ -139,22 +172,16 @@ def key_ranges(
     """Cut ``low < key <= high`` at the last key of each full batch.
 
     ``boundaries`` ascend; together the ranges cover every key exactly once. A partition's key is the offset of its
-    first record.
+    first record. A boundary that comes several times is the parent of that many full batches, which stay one.
     """
-    ends = [boundary for boundary in boundaries if boundary < high] + [high]
-    starts = [low, *ends[:-1]]
-    last = len(ends) - 1
-    return tuple(
-        KeyRange(
-            record_type=record_type,
-            number=number,
-            partition_key=str(number * batch_size),
-            low=start,
-            high=end,
-            expected=batch_size if number < last else max(0, records - last * batch_size),
-        )
-        for number, (start, end) in enumerate(zip(starts, ends, strict=True))
-    )
+    ends = Counter(boundary for boundary in boundaries if boundary < high)
+    result: list[KeyRange] = []
+    start, offset = low, 0
+    for end in [*ends, high]:
+        expected = ends[end] * batch_size if end in ends else max(0, records - offset)
+        result.append(KeyRange(record_type, len(result), str(offset), start, end, expected))
+        start, offset = end, offset + expected
+    return tuple(result)
 
 
 def _boundaries(
@@ -178,12 +205,15 @@ def _boundaries(
     except (PermanentError, ServerError):
         pass
     # Some accounts refuse ROW_NUMBER(): then every key is read once, a page for each batch.
-    boundaries, start, key = [], low, key_alias(record_type)
+    boundaries, start, key, parent = [], low, key_alias(record_type), parent_alias(record_type)
+    after: tuple[int, int] | None = None
     while True:
-        page = client.query(key_page_statement(record_type, start, high), limit=batch_size)
+        page = client.query(key_page_statement(record_type, start, high, after), limit=batch_size)
         requests += 1
-        check_page(page.items, page.total_results, start, high, key, batch_size)
+        bottom = low if parent else start
+        check_page(page.items, page.total_results, bottom, high, key, batch_size, parent=parent, after=after)
         if len(page.items) < batch_size:
             return boundaries, requests
-        start = int(page.items[-1][key])
+        start = int(page.items[-1][parent or key])
+        after = (start, int(page.items[-1][key])) if parent else None
         boundaries.append(start)

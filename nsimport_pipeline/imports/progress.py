@@ -37,6 +37,7 @@ def status(
     circuit = store.circuit_of(connection, job.tenant)
     rate = _rate(job, counts, recent, now)
     expected = sum(int(row["expected"]) for row in counts)
+    expected += sum(plan.expected for plan in types if plan.to_plan)
     settled = sum(int(row["expected"]) for row in counts if row["status"] in _TERMINAL)
     is_open = job.state in OPEN_IMPORTS
     return {
@@ -132,7 +133,11 @@ def _type_state(plan: TypePlan, batches: Mapping[str, int], job: ImportJob) -> s
     if plan.unavailable:
         return "denied" if plan.denied else "unavailable"
     total = batches["total"]
-    if job.state is ImportState.PLANNING:
+    if plan.failure:
+        return "failed"
+    if not plan.planned and job.state not in OPEN_IMPORTS:
+        return "cancelled"
+    if job.state is ImportState.PLANNING or not plan.planned:
         return "pending"
     if batches["completed"] == total:
         return "completed"

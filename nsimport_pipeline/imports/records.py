@@ -67,6 +67,18 @@ class TypePlan:
     source_count: int | None = None
     table_count: int | None = None
     in_sync: bool | None = None
+    planned: bool = True
+    """Whether its batches are known; a derived type's are not until its parents are in."""
+    parents: Mapping[str, int] | None = None
+    """Of a planned derived type: the highest id that each record type it is derived from had in the database."""
+    attempt_number: int = 1
+    """Which attempt at planning it late is to be made, or under way."""
+    attempts: int = 0
+    """Attempts at it that failed; waiting is not counted."""
+    not_before: datetime | None = None
+    """The next attempt waits until then."""
+    failure: str | None = None
+    """Why it is not tried again."""
     checks: tuple[Check, ...] = ()
     """Empty until its last batch is settled."""
 
@@ -74,6 +86,11 @@ class TypePlan:
     def too_many_rejected(self) -> Check | None:
         """The check that found so."""
         return next((check for check in self.checks if check.name == REJECTED_SHARE and not check.passed), None)
+
+    @property
+    def to_plan(self) -> bool:
+        """Whether it is still to be planned."""
+        return not self.planned and self.failure is None
 
     @property
     def incomplete(self) -> bool:
@@ -186,6 +203,15 @@ class RunSpec:
     partition_keys: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class PlanSpec:
+    """One attempt at planning a derived record type: a run of its own."""
+
+    record_type: str
+    level: int
+    attempt: int
+
+
 Hold = Literal["wave", "level", "none"]
 """What an ended run with unsettled batches holds back: later waves and higher levels, only higher levels, nothing."""
 
@@ -199,6 +225,8 @@ class RunView:
     number: int | None
     outcome: Literal["alive", "succeeded", "failed", "cancelled"]
     hold: Hold = "wave"
+    plans: tuple[str, int] | None = None
+    """The derived record type it plans, and the number of that attempt; None for a run that works on batches."""
 
     @property
     def ended(self) -> bool:

@@ -21,7 +21,9 @@ from nsimport_pipeline.imports.decide import (
     FinishImport,
     FinishWave,
     Fold,
+    FoldPlanning,
     MarkProcessing,
+    PlanDerived,
     Regroup,
     Release,
     Rules,
@@ -30,7 +32,7 @@ from nsimport_pipeline.imports.decide import (
     Submit,
     decide,
 )
-from nsimport_pipeline.imports.records import Hold, RunSpec, RunView
+from nsimport_pipeline.imports.records import Hold, PlanSpec, RunSpec, RunView
 from nsimport_pipeline.imports.states import OPEN_IMPORTS, BatchState, ImportState, WaveState
 from nsimport_pipeline.warehouse.migrate import serialise
 
@@ -47,6 +49,8 @@ class Outcome:
     """Ids of runs to take out of the queue."""
     release: tuple[tuple[str, Hold], ...] = ()
     """Ended runs and what they hold back from now on."""
+    plan: tuple[PlanSpec, ...] = ()
+    """Derived record types to have planned."""
     reason: str = ""
     """Why the import is where it is."""
     finished: ImportState | None = None
@@ -71,6 +75,7 @@ def settle(
     cancel: dict[str, None] = {}
     release: dict[str, Hold] = {}
     repairs: list[Fold | CountAgain] = []
+    plan: list[PlanSpec] = []
     reason = ""
     for _ in range(MOST_ROUNDS):
         moment = now()
@@ -79,17 +84,20 @@ def settle(
             snapshot = read_snapshot(connection, import_id, runs, rules)
             if snapshot is None or snapshot.job.state not in OPEN_IMPORTS:
                 state = snapshot.job.state if snapshot else None
-                return Outcome((), tuple(cancel), tuple(release.items()), reason, state, tuple(repairs))
+                return Outcome((), tuple(cancel), tuple(release.items()), (), reason, state, tuple(repairs))
             decision = decide(snapshot, moment)
             reason = decision.reason
             changed = False
             submit.clear()
+            plan.clear()
             for action in decision.actions:
                 match action:
                     case Submit(specs):
                         submit |= {(spec.wave, spec.number): spec for spec in specs}
                     case CancelRun(run_id):
                         cancel[run_id] = None
+                    case PlanDerived(spec):
+                        plan.append(spec)
                     case Release(run_id, hold):
                         release[run_id] = hold
                     case _:
@@ -99,7 +107,9 @@ def settle(
                             repairs.append(action)
         if not changed:
             break
-    return Outcome(tuple(submit.values()), tuple(cancel), tuple(release.items()), reason, repairs=tuple(repairs))
+    return Outcome(
+        tuple(submit.values()), tuple(cancel), tuple(release.items()), tuple(plan), reason, repairs=tuple(repairs)
+    )
 
 
 def read_snapshot(
@@ -135,6 +145,8 @@ def _apply(connection: Connection, snapshot: Snapshot, action: Action, now: date
             return store.move_wave(connection, import_id, wave, WaveState.PROCESSING, now)
         case Fold():
             return _fold(connection, import_id, action, now)
+        case FoldPlanning():
+            return _fold_planning(connection, snapshot, action, now)
         case Regroup(wave):
             moved = store.regroup(connection, import_id, wave, now)
             message = f"{moved} batches to be tried again"
@@ -193,3 +205,30 @@ def _fold(connection: Connection, import_id: str, fold: Fold, now: datetime) -> 
             final=fold.to is BatchState.FAILED,
         )
     return folded
+
+
+def _fold_planning(connection: Connection, snapshot: Snapshot, fold: FoldPlanning, now: datetime) -> bool:
+    import_id, spec = snapshot.job.import_id, fold.spec
+    if not store.fail_planning(
+        connection,
+        import_id,
+        spec.record_type,
+        spec.attempt,
+        attempts=1,
+        not_before=fold.not_before,
+        failure=fold.failure,
+    ):
+        return False
+    reason = "the run that planned it ended before it was done"
+    store.record_error(
+        connection,
+        import_id,
+        Category.UNKNOWN,
+        reason,
+        now,
+        record_type=spec.record_type,
+        attempt=spec.attempt,
+        final=fold.failure is not None,
+    )
+    store.record_event(connection, import_id, "planning_folded", now, record_type=spec.record_type, message=reason)
+    return True

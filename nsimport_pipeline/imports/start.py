@@ -90,7 +90,10 @@ def write_plan(
         store.update_type_plans(
             connection,
             job.import_id,
-            [TypePlan(p.record_type, p.level, p.records, p.upper_bound, p.unavailable, p.denied) for p in plan.types],
+            [
+                TypePlan(p.record_type, p.level, p.records, p.upper_bound, p.unavailable, p.denied, planned=p.planned)
+                for p in plan.types
+            ],
         )
         for planned in plan.types:
             if planned.denied:
@@ -103,7 +106,7 @@ def write_plan(
                     record_type=planned.record_type,
                     final=True,
                 )
-            if planned.unavailable:
+            if planned.unavailable or not planned.planned:
                 continue
             if tables is not None:
                 mark_absent_above(
@@ -121,7 +124,9 @@ def write_plan(
                     now=now,
                 )
         store.insert_waves(connection, job.import_id, plan.waves)
-        store.pin_ranges(connection, job.import_id, {p.record_type: p.ranges for p in plan.types if not p.unavailable})
+        store.pin_ranges(
+            connection, job.import_id, {p.record_type: p.ranges for p in plan.types if p.planned and not p.unavailable}
+        )
         store.record_event(
             connection,
             job.import_id,
@@ -172,7 +177,15 @@ def manual_import(
         store.insert_type_plans(
             connection,
             job.import_id,
-            [TypePlan(record_type, level, sum(r.expected for r in ranges), max(r.high for r in ranges))],
+            [
+                TypePlan(
+                    record_type,
+                    level,
+                    sum(r.expected for r in ranges),
+                    max(r.high for r in ranges),
+                    parents=store.pinned_parents(connection, record_type),
+                )
+            ],
         )
         store.insert_waves(connection, job.import_id, [PlannedWave(1, level, tuple(ranges))])
         store.move_wave(connection, job.import_id, 1, WaveState.DISPATCHING, now)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine
 
 from nsimport_pipeline.errors import Category, RefusedError
 from nsimport_pipeline.imports import store
-from nsimport_pipeline.imports.records import Batch, ImportJob, KeyRange
+from nsimport_pipeline.imports.records import Batch, ImportJob, KeyRange, TypePlan
 from nsimport_pipeline.imports.states import ACTIVE_IMPORTS, OPEN_IMPORTS, BatchState, ImportState, WaveState
 from nsimport_pipeline.imports.waves import PlannedWave, plan_waves
 from nsimport_pipeline.warehouse.migrate import serialise
@@ -29,8 +29,9 @@ def cancel_import(engine: Engine, job: ImportJob, *, now: datetime) -> bool:
 def resume_import(engine: Engine, job: ImportJob, *, now: datetime) -> int:
     """Put everything an import has not done back to pending, in new waves. Returns how many batches that is.
 
-    The key ranges are those of the plan, however long ago it was made, and are the partitions again. Raises
-    RefusedError if the import is not over or was never planned, or another one of the same record types is open.
+    The key ranges are those of the plan, however long ago it was made, and are the partitions again; a derived record
+    type is planned anew if parents are among what is to be done. Raises RefusedError if the import is not over or was
+    never planned, or another one of the same record types is open.
     """
     undone = {BatchState.FAILED, BatchState.CANCELLED}
     with engine.begin() as connection:
@@ -106,7 +107,7 @@ def _over(connection: Connection, job: ImportJob) -> list[Batch]:
     if current is None or current.state in OPEN_IMPORTS:
         raise RefusedError(f"{job.import_id} is not over: wait for it, or cancel it first")
     batches = store.batches(connection, job.import_id)
-    if not batches:
+    if not batches and all(plan.planned for plan in store.type_plans(connection, job.import_id)):
         raise RefusedError(f"{job.import_id} has no batches to go on with: start the import again")
     return batches
 
@@ -127,6 +128,8 @@ def _go_on(
     if not store.move_import(connection, job.import_id, ImportState.RUNNING, now):
         raise RefusedError(f"{job.import_id} cannot be opened again from state {job.state.value}")
     store.forget_failure(connection, job.import_id)
+    anew = _unplan(connection, job, plans, again)
+    again = [batch for batch in again if batch.record_type not in anew]
     store.reopen_batches(connection, again)
     levels = {batch.record_type: batch.level for batch in again}
     store.forget_checks(connection, job.import_id, levels)
@@ -136,6 +139,18 @@ def _go_on(
         store.regroup(connection, job.import_id, wave, now)
     store.record_event(connection, job.import_id, event, now, message=f"{len(again)} batches")
     return len(again)
+
+
+def _unplan(connection: Connection, job: ImportJob, plans: Sequence[TypePlan], again: Sequence[Batch]) -> set[str]:
+    """Derived record types that were not planned, or from other parents than there will be, are planned (again)."""
+    lowest = min((batch.level for batch in again), default=None)
+    anew: set[str] = set()
+    for plan in plans:
+        if not plan.planned or (plan.parents is not None and lowest is not None and lowest < plan.level):
+            store.unplan(connection, job.import_id, plan)
+            anew.add(plan.record_type)
+    store.forget_checks(connection, job.import_id, anew)
+    return anew
 
 
 def _pin_again(connection: Connection, job: ImportJob, ranges: Mapping[str, Sequence[KeyRange]]) -> None:

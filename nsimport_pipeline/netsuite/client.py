@@ -37,6 +37,7 @@ from nsimport_pipeline.netsuite.suiteql import (
     count_statement,
     key_alias,
     page_statement,
+    parent_alias,
 )
 from nsimport_pipeline.record_types.criteria import RecordType
 from nsimport_pipeline.settings import Tenant
@@ -171,26 +172,32 @@ class NetSuiteClient:
         """Every record with ``low < key <= high`` in the order of keys; None leaves that end open.
 
         ``columns`` as ``suiteql.selected`` gives them, the key first. A range with more than 1000 records is read on by
-        key; more columns than an account bears are read in several statements and put together by key.
+        key (of a derived type, whose ranges are of parents, by parent and key); more columns than an account bears are
+        read in several statements and put together by key.
         Raises an ImportFailure once the policy gives up; never returns part of a range.
         """
         started = self._clock()
         items: list[Row] = []
         costs: list[Page] = []
         first, *others = column_groups(columns)
+        key, parent = key_alias(record_type), parent_alias(record_type)
+        after: tuple[int, int] | None = None
         while True:
-            page = self._range_page(record_type, low, high, first)
+            page = self._range_page(record_type, low, high, first, after)
             costs.append(page)
-            last = int(page.items[-1][key_alias(record_type)]) if page.items else low
+            last = int(page.items[-1][parent or key]) if page.items else low
             for group in others if page.items else ():
-                more = self._range_page(record_type, low, last, group, expected=page.items)
+                more = self._range_page(record_type, low, last, group, after, expected=page.items)
                 costs.append(more)
                 for row, added in zip(page.items, more.items, strict=True):
                     row.update(added)
             items += page.items
             if page.total_results <= PAGE_LIMIT:
                 break
-            low = last
+            if parent is None:
+                low = last
+            else:
+                after = int(page.items[-1][parent]), int(page.items[-1][key])
         sent = sum(page.attempts for page in costs)
         waited = sum(page.waited_seconds for page in costs)
         return Fetched(items, sent, sent - len(costs), waited, max(0.0, self._clock() - started))
@@ -209,16 +216,17 @@ class NetSuiteClient:
         low: int | None,
         high: int | None,
         columns: Sequence[Selected],
+        after: tuple[int, int] | None,
         expected: Sequence[Row] | None = None,
     ) -> Page:
-        key = key_alias(record_type)
+        key, parent = key_alias(record_type), parent_alias(record_type)
 
         def check(page: Page) -> None:
-            check_page(page.items, page.total_results, low, high, key)
+            check_page(page.items, page.total_results, low, high, key, parent=parent, after=after)
             if expected is not None and [row[key] for row in page.items] != [row[key] for row in expected]:
                 raise IncompleteResponse("records came or went between two statements over the same keys")
 
-        return self.query(page_statement(record_type, low, high, columns), check=check)
+        return self.query(page_statement(record_type, low, high, columns, after), check=check)
 
     def _send_query(self, statement: str, limit: int, offset: int, answer_timeout: float | None = None) -> bytes:
         url = f"{self.tenant.url}{QUERY_PATH}?limit={limit}&offset={offset}"

@@ -8,7 +8,7 @@ Rules that NetSuite imposes: ``ASC`` always written, a unique ORDER BY, aliases 
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nsimport_pipeline.errors import ConfigurationError, IncompleteResponse
@@ -34,6 +34,8 @@ class Selected:
     expression: str
     column: str | None = None
     """The lower-case NetSuite column it reads; None for a computed field."""
+    identifies: bool = False
+    """Whether pages are checked and put together by it, so that it is never left out."""
 
     @property
     def sql(self) -> str:
@@ -52,16 +54,16 @@ def selected(
     extra: Sequence[str] = (),
     missing: Collection[str] = frozenset(),
 ) -> list[Selected]:
-    """The columns to fetch for a record type, its key first, each alias once.
+    """The columns to fetch for a record type, its key first (then its parent, if it is derived), each alias once.
 
     ``exclude`` names fields or NetSuite columns that are not wanted, ``extra`` NetSuite custom fields to add,
     ``missing`` NetSuite columns that the account does not have: whatever reads one of those is left out, computed
-    fields too. The key is never left out. Raises ConfigurationError for an impossible name, or for two fields that need
-    the same column in different forms.
+    fields too. Key and parent are never left out. Raises ConfigurationError for an impossible name, or for two fields
+    that need the same column in different forms.
     """
     unwanted = {name.lower() for name in exclude}
-    key = key_alias(record_type)
-    columns = {key: Selected(key, _column(record_type.source.key), key)}
+    columns = {column.alias: column for column in _identifying(record_type)}
+    identifying = set(columns)
     external = record_type.source.external_id
     if external is not None:
         columns.setdefault(external.lower(), Selected(external.lower(), _column(external), external.lower()))
@@ -69,7 +71,7 @@ def selected(
         if field.name in unwanted or field.key in unwanted:
             continue
         for column in _of_field(field):
-            if column.column == key and column.alias == key:
+            if column.alias in identifying and column.column == column.alias:
                 continue
             if columns.setdefault(column.alias, column) != column:
                 raise ConfigurationError(
@@ -89,20 +91,21 @@ def selected(
 def without(columns: Sequence[Selected], missing: Collection[str]) -> list[Selected]:
     """``columns`` less everything that reads one of the ``missing`` NetSuite columns or has it as its alias.
 
-    The first one, the key, stays.
+    Key and parent stay.
     """
     unwanted = {name.lower() for name in missing}
     return [
-        *columns[:1],
-        *(c for c in columns[1:] if c.alias not in unwanted and not any(c.reads(name) for name in unwanted)),
+        c for c in columns if c.identifies or (c.alias not in unwanted and not any(c.reads(name) for name in unwanted))
     ]
 
 
 def column_groups(columns: Sequence[Selected], limit: int = COLUMN_LIMIT) -> list[list[Selected]]:
-    """``columns``, the key first, cut into groups of at most ``limit`` (2 or more) that each begin with the key."""
-    key, others = columns[0], list(columns[1:])
-    groups = [[key, *others[start : start + limit - 1]] for start in range(0, len(others), limit - 1)]
-    return groups or [[key]]
+    """``columns`` cut into groups of at most ``limit`` (3 or more) that each begin with the key, and the parent."""
+    identifying = [column for column in columns if column.identifies]
+    others = [column for column in columns if not column.identifies]
+    room = limit - len(identifying)
+    groups = [[*identifying, *others[start : start + room]] for start in range(0, len(others), room)]
+    return groups or [identifying]
 
 
 def key_alias(record_type: RecordType) -> str:
@@ -110,35 +113,76 @@ def key_alias(record_type: RecordType) -> str:
     return record_type.source.key.lower()
 
 
+def parent_alias(record_type: RecordType) -> str | None:
+    """The lower-case key under which a row of a derived type holds its parent's id; None for any other type."""
+    return record_type.source.parent.lower() if record_type.source.parent else None
+
+
+def among_parents(record_type: RecordType, parents: Iterable[tuple[RecordType, int | None]]) -> RecordType:
+    """A derived record type narrowed to the records of these parents, each with the highest id it has (None: any).
+
+    Without parents it has no records.
+    """
+    by_table: dict[tuple[str, str], list[str]] = {}
+    for parent, highest in parents:
+        key = f"p.{_identifier(parent.source.key)}"
+        own = [f"({_realiased(parent.source.where)})"] if parent.source.where else []
+        own += [f"{key} <= {int(highest)}"] if highest is not None else []
+        by_table.setdefault((_identifier(parent.source.from_), key), []).append(" AND ".join(own) or "1 = 1")
+    column = _column(record_type.source.parent or record_type.source.key)
+    among = [
+        f"{column} IN (SELECT {key} FROM {table} p WHERE {' OR '.join(f'({own})' for own in conditions)})"  # noqa: S608
+        for (table, key), conditions in by_table.items()
+    ]
+    conditions = [f"({record_type.source.where})"] if record_type.source.where else []
+    conditions.append(f"({' OR '.join(among) or '1 = 0'})")
+    source = record_type.source.model_copy(update={"where": " AND ".join(conditions)})
+    return record_type.model_copy(update={"source": source})
+
+
 def count_statement(record_type: RecordType, low: int | None = None, high: int | None = None) -> str:
-    """One row: ``n`` records, and their ``low`` and ``high`` keys (left out when there are none)."""
-    key = _column(record_type.source.key)
+    """One row: ``n`` records, and their ``low`` and ``high`` keys (left out when there are none).
+
+    Ranges of a derived type, here and everywhere, are ranges of its parents' keys.
+    """
+    key = _ranged(record_type)
     return f"SELECT COUNT(*) AS n, MIN({key}) AS low, MAX({key}) AS high {_source(record_type, low, high)}"
 
 
 def boundary_statement(record_type: RecordType, low: int | None, high: int | None, batch_size: int = PAGE_LIMIT) -> str:
     """One row for each full batch of keys in ``low < key <= high``: the batch's last key, as ``last_key``, ascending.
 
-    A page of 1000 rows plans 1000 batches; to go on, ask again with ``low`` = the last ``last_key``.
+    A page of 1000 rows plans 1000 batches; to go on, ask again with ``low`` = the last ``last_key``. Of a derived type
+    it is the parent of every so many-th record, more than once for a parent with many.
     """
-    key = _column(record_type.source.key)
-    numbered = f"SELECT {key} AS last_key, ROW_NUMBER() OVER (ORDER BY {key} ASC) AS place"
+    order = _order(record_type)
+    numbered = f"SELECT {_ranged(record_type)} AS last_key, ROW_NUMBER() OVER (ORDER BY {order}) AS place"
     return (
         f"SELECT b.last_key AS last_key FROM ({numbered} {_source(record_type, low, high)}) b "  # noqa: S608 - names checked
-        f"WHERE MOD(b.place, {_positive(batch_size)}) = 0 ORDER BY b.last_key ASC"
+        f"WHERE MOD(b.place, {_positive(batch_size)}) = 0 ORDER BY b.place ASC"
     )
 
 
-def page_statement(record_type: RecordType, low: int | None, high: int | None, columns: Sequence[Selected]) -> str:
-    """The records with ``low < key <= high`` in the order of their keys; None leaves that end open."""
+def page_statement(
+    record_type: RecordType,
+    low: int | None,
+    high: int | None,
+    columns: Sequence[Selected],
+    after: tuple[int, int] | None = None,
+) -> str:
+    """The records with ``low < key <= high`` in the order of their keys; None leaves that end open.
+
+    ``after``: of a derived type only what follows the record with this parent and key.
+    """
     chosen = ", ".join(column.sql for column in columns)
-    return f"SELECT {chosen} {_source(record_type, low, high)} ORDER BY {_column(record_type.source.key)} ASC"
+    return f"SELECT {chosen} {_source(record_type, low, high, after)} ORDER BY {_order(record_type)}"
 
 
-def key_page_statement(record_type: RecordType, low: int | None, high: int | None = None) -> str:
+def key_page_statement(
+    record_type: RecordType, low: int | None, high: int | None = None, after: tuple[int, int] | None = None
+) -> str:
     """Only the keys with ``low < key <= high``: for accounts that refuse ``ROW_NUMBER()``, and to find what is gone."""
-    key = key_alias(record_type)
-    return page_statement(record_type, low, high, [Selected(key, _column(record_type.source.key), key)])
+    return page_statement(record_type, low, high, _identifying(record_type), after)
 
 
 def check_page(
@@ -148,11 +192,15 @@ def check_page(
     high: int | None,
     key: str,
     limit: int = PAGE_LIMIT,
+    *,
+    parent: str | None = None,
+    after: tuple[int, int] | None = None,
 ) -> None:
     """Raise IncompleteResponse unless ``items`` can be all of ``low < key <= high``, or its first ``limit`` rows.
 
     There must be as many as ``total_results`` says (or ``limit``, if it says more), with integer keys that strictly
-    ascend inside the range. ``hasMore`` is not believed.
+    ascend inside the range. ``hasMore`` is not believed. With ``parent`` the range is one of parents, and parent and
+    key together ascend, from ``after`` on.
     """
     expected = min(total_results, limit)
     if len(items) != expected:
@@ -160,19 +208,23 @@ def check_page(
             f"NetSuite sent {len(items)} rows where its totalResults of {total_results} means {expected} "
             f"(keys {_range(low, high)})"
         )
-    previous = low
+    names = (key,) if parent is None else (parent, key)
+    previous: tuple[int, ...] | None = after if after is not None or low is None or parent is not None else (low,)
     for place, item in enumerate(items):
-        text = item.get(key, "")
-        if not INTEGER.fullmatch(text):
+        texts = [item.get(name, "") for name in names]
+        wrong = next((name for name, text in zip(names, texts, strict=True) if not INTEGER.fullmatch(text)), None)
+        if wrong is not None:
             raise IncompleteResponse(
-                f"row {place + 1} of NetSuite's answer has no integer {key} (keys {_range(low, high)})"
+                f"row {place + 1} of NetSuite's answer has no integer {wrong} (keys {_range(low, high)})"
             )
-        number = int(text)
-        if (previous is not None and number <= previous) or (high is not None and number > high):
+        position = tuple(map(int, texts))
+        outside = (low is not None and position[0] <= low) or (high is not None and position[0] > high)
+        if outside or (previous is not None and position <= previous):
             raise IncompleteResponse(
-                f"NetSuite's answer has {key} {number} in the wrong place, after {previous} (keys {_range(low, high)})"
+                f"NetSuite's answer has {names[0]} {position[0]} in the wrong place, after "
+                f"{previous[0] if previous else low} (keys {_range(low, high)})"
             )
-        previous = number
+        previous = position
 
 
 def _of_field(field: FieldSpec) -> list[Selected]:
@@ -194,15 +246,40 @@ def _rendered(field: FieldSpec, column: str) -> str:
     return column
 
 
-def _source(record_type: RecordType, low: int | None, high: int | None) -> str:
-    key = _column(record_type.source.key)
+def _identifying(record_type: RecordType) -> list[Selected]:
+    columns = [record_type.source.key, *([record_type.source.parent] if record_type.source.parent else [])]
+    return [Selected(name.lower(), _column(name), name.lower(), identifies=True) for name in columns]
+
+
+def _ranged(record_type: RecordType) -> str:
+    """The column that ranges are ranges of."""
+    return _column(record_type.source.parent or record_type.source.key)
+
+
+def _order(record_type: RecordType) -> str:
+    columns = dict.fromkeys([_ranged(record_type), _column(record_type.source.key)])
+    return ", ".join(f"{column} ASC" for column in columns)
+
+
+def _source(record_type: RecordType, low: int | None, high: int | None, after: tuple[int, int] | None = None) -> str:
+    ranged = _ranged(record_type)
     conditions = [f"({record_type.source.where})"] if record_type.source.where else []
-    if low is not None:
-        conditions.append(f"{key} > {int(low)}")
+    if after is not None:
+        key, (last_parent, last_key) = _column(record_type.source.key), after
+        conditions.append(
+            f"({ranged} > {int(last_parent)} OR ({ranged} = {int(last_parent)} AND {key} > {int(last_key)}))"
+        )
+    elif low is not None:
+        conditions.append(f"{ranged} > {int(low)}")
     if high is not None:
-        conditions.append(f"{key} <= {int(high)}")
+        conditions.append(f"{ranged} <= {int(high)}")
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     return f"FROM {_identifier(record_type.source.from_)} t{where}"
+
+
+def _realiased(where: str) -> str:
+    """A condition over the alias ``t`` as one over ``p``; texts in it stay as they are."""
+    return re.sub(r"('(?:[^']|'')*')|\bt\.", lambda match: match[1] or "p.", where)
 
 
 def _column(name: str) -> str:

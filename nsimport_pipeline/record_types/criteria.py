@@ -102,6 +102,8 @@ class Source(_Strict):
     """SuiteQL table."""
     key: SourceIdentifier = "id"
     """Unique, ascending, integer column: partitions are ranges of it, upserts go by it."""
+    parent: SourceIdentifier | None = None
+    """Column with the id of the record that a derived type's record is part of: partitions are ranges of that."""
     where: str | None = None
     """SuiteQL condition that picks this record type out of the table."""
     last_modified: SourceIdentifier | None = None
@@ -149,12 +151,25 @@ class RecordType(_Strict):
         """Every record type that must be imported before this one: dependencies and parents."""
         return tuple(dict.fromkeys((*self.dependencies, *self.derived_from)))
 
+    @cached_property
+    def parent_field(self) -> FieldSpec | None:
+        """The field that holds the id of the record that a derived type's record is part of."""
+        parent = (self.source.parent or "").lower()
+        return next((f for f in self.fields if f.expression is None and f.key == parent), None)
+
+    @cached_property
+    def range_column(self) -> str:
+        """The column of the imported table that batches are ranges of."""
+        return self.parent_field.name if self.derived_from and self.parent_field else "refid"
+
     def adapted(self, extra_fields: Iterable[str] = (), exclude_fields: Iterable[str] = ()) -> "RecordType":
         """This record type with a tenant's own NetSuite columns as texts, and without the fields it leaves out."""
         excluded = {name.lower() for name in exclude_fields}
         own = [FieldSpec(name=name.lower(), type="text", description="Custom field.") for name in extra_fields]
         known = {field.name for field in self.fields}
-        fields = [f for f in self.fields if f.name not in excluded and f.key not in excluded]
+        fields = [
+            f for f in self.fields if f is self.parent_field or (f.name not in excluded and f.key not in excluded)
+        ]
         fields += [field for field in own if field.name not in known]
         return self.model_copy(update={"fields": tuple(fields)}) if fields != list(self.fields) else self
 

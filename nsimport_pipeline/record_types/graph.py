@@ -1,7 +1,8 @@
 """The dependency graph of record types: closure, topological generations, and what can be wrong with it.
 
 Belongs here: pure functions over the catalogue. Does not belong here: anything about waves or runs.
-A record type's *level* is its topological generation: 0 for one that depends on nothing.
+A record type's *level* is its topological generation: 0 for one that depends on nothing. Derived record types come
+after all others, as they are planned from what is in the database then.
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,7 +34,10 @@ def generations(catalog: Mapping[str, RecordType], names: Iterable[str] | None =
     Only edges inside ``names`` count, so a request without dependencies is one generation.
     """
     chosen = set(catalog if names is None else names)
-    sorter = TopologicalSorter({name: set(catalog[name].upstream) & chosen for name in chosen})
+    plain = {name for name in chosen if not catalog[name].derived_from}
+    sorter = TopologicalSorter(
+        {name: (set(catalog[name].upstream) & chosen) | (set() if name in plain else plain) for name in chosen}
+    )
     sorter.prepare()
     result: list[list[str]] = []
     while sorter.is_active():
@@ -64,7 +68,8 @@ def dependents(catalog: Mapping[str, RecordType], name: str) -> set[str]:
 def check_graph(record_types: Mapping[str, RecordType], files: Mapping[str, Path | str]) -> None:
     """Check record types against each other.
 
-    Raises ConfigurationError naming file and key for an unknown reference, a duplicate table or a cycle.
+    Raises ConfigurationError naming file and key for an unknown reference, a duplicate table, a cycle, or a record
+    type that depends on a derived one without being derived.
     """
     tables: dict[str, str] = {}
     for name, record_type in sorted(record_types.items()):
@@ -74,6 +79,9 @@ def check_graph(record_types: Mapping[str, RecordType], files: Mapping[str, Path
         for key, other in named:
             if other not in record_types:
                 raise ConfigurationError(f"{files[name]}: {key}: unknown record type {other!r}")
+        problem = _misderived(record_type, record_types)
+        if problem is not None:
+            raise ConfigurationError(f"{files[name]}: {problem}")
         if record_type.table in tables:
             raise ConfigurationError(
                 f"{files[name]}: table: duplicate table {record_type.table!r}, "
@@ -85,3 +93,18 @@ def check_graph(record_types: Mapping[str, RecordType], files: Mapping[str, Path
     except CycleError as error:
         cycle = [str(name) for name in reversed(error.args[1])]
         raise ConfigurationError(f"{files[cycle[0]]}: dependencies: cycle {' -> '.join(cycle)}") from None
+
+
+def _misderived(record_type: RecordType, record_types: Mapping[str, RecordType]) -> str | None:
+    """What is wrong with how a record type is derived from others, or depends on derived ones, after its key."""
+    parent = record_type.source.parent
+    if not record_type.derived_from:
+        late = next((other for other in record_type.dependencies if record_types[other].derived_from), None)
+        if late is not None:
+            return f"dependencies: {late} is derived, and only another derived record type can wait for it"
+        return "source.parent: goes with derived_from, which is empty" if parent else None
+    if parent is None:
+        return "source.parent: is missing: the column that holds the id of the record it is derived from"
+    if record_type.parent_field is None:
+        return f"source.parent: no field has {parent} as its source"
+    return None

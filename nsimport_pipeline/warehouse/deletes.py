@@ -50,9 +50,9 @@ def mark_absent_above(connection: Connection, table: Table, high: int | None, *,
     return connection.execute(statement).rowcount
 
 
-def live_rows(connection: Connection, table: Table, high: int | None) -> int:
-    """Rows with ``refid <= high`` (all, if None) that are not marked deleted."""
+def live_rows(connection: Connection, table: Table, high: int | None, column: str = "refid") -> int:
+    """Rows with ``column <= high`` (all, if None) that are not marked deleted."""
     statement = select(func.count()).select_from(table).where(table.c.deleted_at.is_(None))
     if high is not None:
-        statement = statement.where(table.c.refid <= high)
+        statement = statement.where(table.c[column] <= high)
     return connection.execute(statement).scalar_one()

@@ -8,7 +8,7 @@ Choices:
 - ``refid`` is the primary key: InnoDB keeps rows in its order, so a batch, which is a range of keys, is written to
   neighbouring pages.
 - No index on references: orphan checks look up the parent by its primary key, and each index slows every import. Only
-  references to the parents of a derived type have one, since its rows are replaced by parent.
+  a derived type's reference to its parent has one, since its rows are replaced by parent.
 - Collation utf8mb4_unicode_ci: searches behave as MySQL users expect, it exists on every MySQL and MariaDB, and no key
   is made of text, so records never fall together because of it. What is stored is byte for byte what came.
 - ``raw`` is LONGTEXT, not MySQL's JSON, which would reorder keys and turn long numbers into floats.
@@ -114,9 +114,9 @@ def target_table(
         mysql_collate="utf8mb4_unicode_ci",
         mysql_row_format="DYNAMIC",
     )
-    for field in fields:
-        if field.references in record_type.derived_from:
-            sa.Index(_index_name(record_type.table, field.name), table.c[field.name])
+    if record_type.derived_from and record_type.parent_field is not None:
+        name = record_type.parent_field.name
+        sa.Index(_index_name(record_type.table, name), table.c[name])
     return table
 
 

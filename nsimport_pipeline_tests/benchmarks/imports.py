@@ -68,20 +68,25 @@ def database() -> Iterator[str]:
         yield url
 
 
-def measure_import(
-    simulator: SimulatorProcess, warehouse_url: str, record_type: str, *, slots: int, directory: Path
-) -> Measured:
-    """Import ``record_type`` alone through the command line and the real daemon."""
+def environment_of(simulator: SimulatorProcess, warehouse_url: str, *, slots: int, directory: Path) -> dict[str, str]:
+    """An installation in ``directory`` with a tenant ``demo``: the environment of its commands."""
     tenants = yaml.safe_load(simulator.tenants_file.read_text())
     tenant = tenants["tenants"]["demo"]
     tenant |= {"warehouse_url": warehouse_url, "slots": slots}
     tenant["auth"]["private_key_file"] = str(simulator.credentials.rsa_key)
     (directory / "tenants.yaml").write_text(yaml.safe_dump(tenants))
-    environment = {
+    return {
         **os.environ,
         "NSIMPORT_TENANTS": str(directory / "tenants.yaml"),
         "DAGSTER_HOME": str(directory / "dagster"),
     }
+
+
+def measure_import(
+    simulator: SimulatorProcess, warehouse_url: str, record_type: str, *, slots: int, directory: Path
+) -> Measured:
+    """Import ``record_type`` alone through the command line and the real daemon."""
+    environment = environment_of(simulator, warehouse_url, slots=slots, directory=directory)
     command = [sys.executable, "-m", "nsimport_pipeline", "import", record_type, "--tenant", "demo"]
     simulator.reset_stats()
     with _peak_memory() as peak:

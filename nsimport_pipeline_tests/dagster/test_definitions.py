@@ -28,6 +28,12 @@ def definitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dg.Definitio
     return build_definitions()
 
 
+def test_the_daemon_can_load_them_all(definitions: dg.Definitions) -> None:
+    repository = definitions.get_repository_def()
+    repository.load_all_definitions()
+    assert {"plan_derived_acme", "plan_derived_beta_2"} <= set(repository.job_names)
+
+
 def test_every_tenant_has_an_asset_of_every_record_type(definitions: dg.Definitions) -> None:
     keys = {key for asset in definitions.assets or () for key in asset.keys}  # type: ignore[union-attr]
     assert keys == {dg.AssetKey([tenant, name]) for tenant in ("acme", "beta_2") for name in CATALOG}

@@ -13,18 +13,20 @@ from random import Random
 import sqlalchemy as sa
 from sqlalchemy import Engine
 
-from nsimport_pipeline.errors import Category
+from nsimport_pipeline.errors import Category, ImportFailure
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.decide import CountAgain, Rules
+from nsimport_pipeline.imports.derived import record_failure, write_derived
 from nsimport_pipeline.imports.failures import after_failure
 from nsimport_pipeline.imports.gate import GateRun, admit
 from nsimport_pipeline.imports.plan import Plan, PlannedType, key_ranges
-from nsimport_pipeline.imports.records import Batch, BatchStats, Hold, ImportJob, RunSpec, RunView
+from nsimport_pipeline.imports.records import Batch, BatchStats, Hold, ImportJob, PlanSpec, RunSpec, RunView, TypePlan
 from nsimport_pipeline.imports.settle import Outcome, settle
 from nsimport_pipeline.imports.start import Request, open_import, write_plan
 from nsimport_pipeline.imports.states import ACTIVE_IMPORTS, OPEN_IMPORTS, TERMINAL_BATCHES, BatchState
 from nsimport_pipeline.imports.steer import Retried, cancel_import, reset_wave, resume_import, retry_import
 from nsimport_pipeline.imports.waves import plan_waves
+from nsimport_pipeline.record_types.criteria import load_catalog
 from nsimport_pipeline.settings import Tenant
 from nsimport_pipeline.warehouse.control import control
 
@@ -48,15 +50,24 @@ def tenant(name: str = "acme", **more: object) -> Tenant:
     return Tenant.model_validate(document | more)
 
 
+LINES = load_catalog()["transaction_line"]
+"""The record type of a world that is derived: planned when all others are done."""
+
+
+def planned_of(name: str, level: int, batches: int) -> PlannedType:
+    """So many full batches of a record type."""
+    ranges = key_ranges(name, 0, batches * 1000, range(1000, batches * 1000, 1000), batches * 1000, 1000)
+    return PlannedType(name, level, batches * 1000, batches * 1000 or None, ranges if batches else (), 1)
+
+
 def plan_of(batches: Sequence[tuple[str, int, int]], wave_size: int) -> Plan:
     """A plan with so many full batches of each (record type, level, batches)."""
     types = [
-        PlannedType(
-            name, level, n * 1000, n * 1000 or None,
-            key_ranges(name, 0, n * 1000, range(1000, n * 1000, 1000), n * 1000, 1000) if n else (), 1,
-        )
+        PlannedType(name, level, n * 1000, None, (), 1, planned=False)
+        if name == LINES.name
+        else planned_of(name, level, n)
         for name, level, n in batches
-    ]  # fmt: skip
+    ]
     ranges = [key_range for planned in types for key_range in planned.ranges]
     return Plan(tuple(types), tuple(plan_waves(ranges, {name: level for name, level, _ in batches}, wave_size)))
 
@@ -77,13 +88,14 @@ class FakeRun:
     held: list[Batch] = field(default_factory=list)
     """Batches it has claimed and not settled."""
     charged: bool = False
+    plans: tuple[str, int] | None = None
 
     @property
     def alive(self) -> bool:
         return self.outcome == "alive"
 
     def view(self) -> RunView:
-        return RunView(self.run_id, self.spec.wave, self.spec.number, self.outcome, self.hold)  # type: ignore[arg-type]
+        return RunView(self.run_id, self.spec.wave, self.spec.number, self.outcome, self.hold, self.plans)  # type: ignore[arg-type]
 
 
 class World:
@@ -142,6 +154,11 @@ class World:
         with self.engine.connect() as connection:
             return store.batches(connection, self.id)
 
+    def lines(self) -> TypePlan:
+        """What the import means to do for its derived record type."""
+        with self.engine.connect() as connection:
+            return next(p for p in store.type_plans(connection, self.id) if p.record_type == LINES.name)
+
     def states(self) -> dict[str, int]:
         counted: dict[str, int] = {}
         for batch in self.stored():
@@ -196,6 +213,7 @@ class World:
         asks += [partial(self._hold, *released) for released in outcome.release]
         asks += [partial(self.take_out, run_id) for run_id in outcome.cancel]
         asks += [partial(self.submit, spec) for spec in outcome.submit]
+        asks += [partial(self.submit_planning, spec) for spec in outcome.plan]
         for ask in asks[:most]:
             ask()
 
@@ -203,6 +221,13 @@ class World:
         key = f"{self.id}.{spec.wave}.{spec.number}.1"
         if all(run.key != key for run in self.runs):
             self.runs.append(FakeRun(f"run-{len(self.runs)}-{self.random.randrange(10**6)}", spec, key))
+
+    def submit_planning(self, spec: PlanSpec) -> None:
+        key = f"{self.id}.plan.{spec.record_type}.{spec.attempt}"
+        if all(run.key != key for run in self.runs):
+            run = RunSpec(0, 0, spec.record_type, spec.level, ())
+            plans = (spec.record_type, spec.attempt)
+            self.runs.append(FakeRun(f"plan-{len(self.runs)}-{self.random.randrange(10**6)}", run, key, plans=plans))
 
     def _hold(self, run_id: str, hold: Hold) -> None:
         for run in self.runs:
@@ -241,6 +266,21 @@ class World:
             below = store.unfinished_below(connection, self.id, run.spec.level)
         run.done += sum(batch.state is BatchState.COMPLETED for batch in batches)
         run.todo = [] if below else [batch for batch in batches if not batch.terminal]
+
+    def plan_late(self, run: FakeRun, batches: int | None = None) -> bool:
+        """A planning run comes to its end: it writes down what NetSuite said."""
+        assert run.plans is not None
+        name, attempt = run.plans
+        if batches is None:
+            batches = next(n for known, _, n in self.batches if known == name)
+        planned = planned_of(name, run.spec.level, batches)
+        return write_derived(self.engine, self.id, LINES, planned, {"invoice": 9}, attempt, now=self.now)
+
+    def fail_late(self, run: FakeRun, failure: ImportFailure) -> bool:
+        assert run.plans is not None
+        return record_failure(
+            self.engine, self.id, run.plans[0], run.plans[1], failure, rules=self.rules.retries, now=self.now
+        )
 
     def claim(self, run: FakeRun) -> Batch | None:
         assert run.todo is not None
@@ -326,6 +366,8 @@ class World:
         run.phase = "open"
         if run.todo is None:
             self.begin(run)
+        if run.plans and run.alive:
+            self.plan_late(run)
         while run.alive and run.todo:
             batch = self.claim(run)
             if batch is None:

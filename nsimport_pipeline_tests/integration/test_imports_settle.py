@@ -5,13 +5,24 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
-from nsimport_pipeline.errors import Category, RefusedError
+from nsimport_pipeline.errors import (
+    AccessDenied,
+    ApiUnavailable,
+    Category,
+    PermanentError,
+    RateLimited,
+    RefusedError,
+    TimedOut,
+)
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.decide import PLANNING_PATIENCE
+from nsimport_pipeline.imports.progress import status
+from nsimport_pipeline.imports.records import TypePlan
 from nsimport_pipeline.imports.settle import Outcome
 from nsimport_pipeline.imports.start import manual_import
 from nsimport_pipeline.imports.states import (
@@ -24,7 +35,8 @@ from nsimport_pipeline.imports.states import (
 from nsimport_pipeline.imports.steer import resume_import
 from nsimport_pipeline.warehouse.engine import make_engine
 from nsimport_pipeline.warehouse.migrate import ensure_control_tables
-from nsimport_pipeline_tests.integration.imports_world import START, FakeRun, World, tenant
+from nsimport_pipeline.warehouse.schema import ensure_table
+from nsimport_pipeline_tests.integration.imports_world import LINES, START, FakeRun, World, tenant
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +45,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("migrated") / "empty.db"
     engine = make_engine(f"sqlite:///{file}", pool_size=2)
     ensure_control_tables(engine)
+    ensure_table(engine, LINES)
     engine.dispose()
     return file
 
@@ -58,6 +71,8 @@ class Chaos:
         for number in range(random.randint(1, 4)):
             level += number > 0 and random.random() < 0.6
             batches.append((f"t{number}", level, random.choice([0, 1, 1, 2, 5, 9])))
+        if random.random() < 0.6:
+            batches.append((LINES.name, level + 1, random.choice([0, 1, 3, 5])))
         self.world = World(
             engine,
             batches,
@@ -115,6 +130,8 @@ class Chaos:
         run = next(r for r in world.runs if r is run)
         if run.todo is None:
             world.begin(run)
+        elif run.plans:
+            self.plan(run)
         elif run.held and (random.random() < 0.6 or not run.todo):
             batch = random.choice(run.held)
             done = random.random()
@@ -129,6 +146,19 @@ class Chaos:
             if batch is not None:
                 self.check_level(batch.level)
         else:
+            world.end(run)
+
+    def plan(self, run: FakeRun) -> None:
+        world, random = self.world, self.random
+        if random.random() < 0.3:
+            world.fail_late(run, random.choice([TimedOut, RateLimited, PermanentError, ApiUnavailable])("it failed"))
+            world.end(run, "failed")
+            return
+        if world.plan_late(run):
+            below = [b for b in world.stored() if b.level < run.spec.level and not b.terminal]
+            assert not below, "planned before its parents were done"
+        assert not world.plan_late(run), "planned twice"
+        if random.random() < 0.8:
             world.end(run)
 
     def steer(self) -> None:
@@ -179,9 +209,13 @@ class Chaos:
         assert self.world.dump() == before
         for _ in range(4):
             before, outcome = self.world.dump(), self.world.tick()
-            if not (outcome.submit or outcome.release) and self.world.dump() == before:
+            if not (outcome.submit or outcome.plan or outcome.release) and self.world.dump() == before:
                 return
         raise AssertionError("ticks alone keep changing things")
+
+    def plans(self) -> list[TypePlan]:
+        with self.world.engine.connect() as connection:
+            return store.type_plans(connection, self.world.id)
 
     def check_over(self) -> None:
         world = self.world
@@ -194,6 +228,9 @@ class Chaos:
             assert set(states) <= {"completed"}
             with world.engine.connect() as connection:
                 assert all(plan.in_sync for plan in store.type_plans(connection, world.id))
+            assert all(plan.planned for plan in self.plans())
+        elif world.job.state is ImportState.COMPLETED_WITH_FAILURES and any(plan.failure for plan in self.plans()):
+            assert "could not be planned" in (world.job.failure_reason or "")
         elif world.job.state is ImportState.COMPLETED_WITH_FAILURES:
             # Cancelled ones only if others of a cancelled import were retried.
             assert {"failed", "cancelled"} & set(states) <= set(states) <= {"completed", "failed", "cancelled"}
@@ -785,3 +822,141 @@ def test_a_batch_whose_process_died_is_tried_again_after_a_delay_only(engine: En
         (1, START + timedelta(seconds=5)),
         (0, None),
     ]
+
+
+# ---------------------------------------------------------------- derived record types
+
+
+def parents_done(engine: Engine, lines: int = 3, **more: Any) -> tuple[World, FakeRun]:
+    """An import whose parents are all in, and the run that is to plan its lines, just let in."""
+    world = World(engine, [("invoice", 0, 2), (LINES.name, 1, lines)], **more).plan()
+    world.tick()
+    world.ask_gate()
+    world.work_through(run_of(world, 1))
+    world.tick()
+    (run,) = world.alive()
+    assert run.plans == (LINES.name, 1)
+    assert world.ask_gate() == [run.run_id]
+    world.begin(run)
+    return world, run
+
+
+def test_the_import_does_not_end_with_the_last_parent_batch_while_lines_are_not_planned(engine: Engine) -> None:
+    world = World(engine, [("invoice", 0, 1), (LINES.name, 1, 3)]).plan()
+    assert world.tick().reason.endswith("transaction_line is planned when its parents are done")
+    assert not world.lines().planned
+    world.ask_gate()
+    world.work_through(run_of(world, 1))
+    for _ in range(5):
+        world.tick()
+        world.wait(3600)
+    assert world.job.state is ImportState.RUNNING  # its final main wave is done, and it has no batch left
+    assert states_of_waves(world) == ["completed"]
+    assert world.outcomes[-1].reason == "its parents are done: transaction_line is being planned"
+
+    world.calm()
+    assert world.job.state is ImportState.COMPLETED
+    assert world.states() == {"completed": 4}
+
+
+def test_nobody_counts_lines_that_are_not_planned_as_zero_batches_done(engine: Engine) -> None:
+    world, _ = parents_done(engine)
+    with engine.connect() as connection:
+        document = status(connection, world.id, world.now)
+    assert document is not None
+    lines = document["record_types"][-1]
+    assert (lines["state"], lines["batches"]["total"], lines["records"]["expected"]) == ("pending", 0, 3000)
+    assert document["progress"] == 0.4
+
+
+def test_planning_twice_or_after_a_crash_yields_the_same_batches(engine: Engine) -> None:
+    world, run = parents_done(engine)
+    assert world.plan_late(run)
+    before = world.dump()
+    assert not world.plan_late(run, batches=7)
+    assert world.dump() == before
+    world.crash(run)  # killed after the commit, before it could say so
+    world.calm()
+    assert world.job.state is ImportState.COMPLETED
+    assert world.states() == {"completed": 5}
+
+
+def test_a_planning_run_that_was_killed_is_followed_by_another_and_comes_too_late_itself(engine: Engine) -> None:
+    world, run = parents_done(engine)
+    world.crash(run)
+    assert world.tick().plan == ()
+    world.wait(60)
+    world.tick()
+    again = world.alive()[-1]
+    assert again.plans == (LINES.name, 2)
+    assert not world.plan_late(run)  # it was not dead after all
+    assert world.plan_late(again)
+    world.calm()
+    assert world.job.state is ImportState.COMPLETED
+
+
+def test_rate_limits_cost_planning_no_attempt(engine: Engine) -> None:
+    world, run = parents_done(engine, retry_attempts=0)
+    for _ in range(5):
+        assert world.fail_late(run, RateLimited("too many requests"))
+        world.end(run, "failed")
+        world.wait(600)
+        world.tick()
+        run = world.alive()[-1]
+    assert (world.lines().attempts, world.lines().attempt_number) == (0, 6)
+
+
+def test_planning_that_fails_for_good_is_named_at_the_end_and_tried_again_by_resume(engine: Engine) -> None:
+    world, run = parents_done(engine, retry_attempts=1)
+    for _ in range(2):
+        assert world.fail_late(run, TimedOut("NetSuite did not answer"))
+        world.end(run, "failed")
+        world.wait(600)
+        world.tick()
+        run = world.runs[-1]
+    assert world.job.state is ImportState.COMPLETED_WITH_FAILURES
+    assert world.job.failure_reason == "transaction_line could not be planned (NetSuite did not answer)"
+
+    world.resume()
+    world.calm()
+    assert world.job.state is ImportState.COMPLETED
+    assert world.states() == {"completed": 5}
+
+
+def test_without_access_planning_stops_the_import(engine: Engine) -> None:
+    world, run = parents_done(engine)
+    world.fail_late(run, AccessDenied("the token is not valid any more"))
+    world.end(run, "failed")
+    world.tick()
+    assert world.job.state is ImportState.FAILED
+
+
+def test_cancelling_while_lines_are_being_planned_ends_it_and_resume_plans_them(engine: Engine) -> None:
+    world, run = parents_done(engine)
+    world.cancel()
+    world.tick()
+    assert world.job.state is ImportState.CANCELLED
+    assert not world.plan_late(run)
+    world.resume()
+    assert not world.plan_late(run)
+    world.end(run, "cancelled")
+    world.calm()
+    assert world.job.state is ImportState.COMPLETED
+    assert world.states() == {"completed": 5}
+
+
+def test_lines_are_planned_anew_when_parents_that_had_failed_come_in_later(engine: Engine) -> None:
+    world = World(engine, [("invoice", 0, 2), (LINES.name, 1, 3)], retry_attempts=0).plan()
+    world.tick()
+    world.ask_gate()
+    world.work_through(run_of(world, 1), besides=["1000"])
+    world.calm()
+    assert world.job.state is ImportState.COMPLETED_WITH_FAILURES
+    assert world.states() == {"completed": 4, "failed": 1}
+
+    world.resume()
+    assert not world.lines().planned
+    assert world.states() == {"completed": 1, "pending": 1}
+    world.calm()
+    assert world.job.state is ImportState.COMPLETED
+    assert world.states() == {"completed": 5}

@@ -217,12 +217,13 @@ def test_a_field_added_to_a_full_row_moves_strings_out_of_it(mysql_engine: Engin
     assert kinds(mysql_engine, *fields, *more) == []
 
 
-def test_references_to_the_parents_of_a_derived_type_have_an_index(engine: Engine) -> None:
+def test_the_reference_of_a_derived_type_to_its_parent_has_an_index(engine: Engine) -> None:
     fields = [
         {"name": "order_id", "type": "reference", "references": "order"},
         {"name": "item_id", "type": "reference", "references": "item"},
     ]
-    lines = record_type(fields, dependencies=["item"], derived_from=["order"])
+    source = {"from": "thing", "parent": "order_id"}
+    lines = record_type(fields, dependencies=["item"], derived_from=["order"], source=source)
     ensure_table(engine, lines)
     assert [index["column_names"] for index in sa.inspect(engine).get_indexes("things")] == [["order_id"]]
     assert ensure_table(engine, lines) == []

@@ -5,18 +5,22 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, false, func, insert, select, update
+from sqlalchemy import null as sql_null
 
 from nsimport_pipeline.imports.records import Check, KeyRange, TypePlan
 from nsimport_pipeline.imports.states import (
+    ACTIVE_IMPORTS,
     BatchState,
     WaveState,
 )
-from nsimport_pipeline.imports.store.rows import naive, range_of
+from nsimport_pipeline.imports.store.rows import aware, naive, range_of
 from nsimport_pipeline.imports.waves import PlannedWave
 from nsimport_pipeline.warehouse.control import (
+    import_jobs,
     import_record_types,
     partition_ranges,
+    rejected_records,
     wave_batches,
     wave_coordination,
 )
@@ -32,6 +36,12 @@ def insert_type_plans(connection: Connection, import_id: str, plans: Iterable[Ty
             "upper_bound": plan.upper_bound,
             "unavailable": plan.unavailable,
             "denied": plan.denied,
+            "planned": plan.planned,
+            "parents": sql_null() if plan.parents is None else dict(plan.parents),
+            "planning_number": plan.attempt_number,
+            "planning_attempts": plan.attempts,
+            "planning_not_before": naive(plan.not_before),
+            "planning_failure": plan.failure,
         }
         for plan in plans
     ]
@@ -63,9 +73,121 @@ def type_plans(connection: Connection, import_id: str) -> list[TypePlan]:
             table_count=row["table_count"],
             in_sync=row["in_sync"],
             checks=tuple(Check(**check) for check in row["checks"] or ()),
+            planned=bool(row["planned"]),
+            parents=row["parents"],
+            attempt_number=row["planning_number"],
+            attempts=row["planning_attempts"],
+            not_before=aware(row["planning_not_before"]),
+            failure=row["planning_failure"],
         )
         for row in connection.execute(statement).mappings()
     ]
+
+
+def set_derived_plan(connection: Connection, import_id: str, plan: TypePlan) -> None:
+    """Keep what an import means to do for a derived record type now that it is planned."""
+    _change_plan(
+        connection,
+        import_id,
+        plan.record_type,
+        expected=plan.expected,
+        upper_bound=plan.upper_bound,
+        unavailable=plan.unavailable,
+        denied=plan.denied,
+        planned=True,
+        parents=dict(plan.parents or {}),
+        planning_not_before=None,
+    )
+
+
+def fail_planning(
+    connection: Connection,
+    import_id: str,
+    record_type: str,
+    number: int,
+    *,
+    attempts: int,
+    not_before: datetime | None,
+    failure: str | None,
+) -> bool:
+    """Give attempt ``number`` at planning a derived record type up and count ``attempts`` more failures of it.
+
+    ``failure``: why there is no other attempt. False if that attempt is not the current one any more.
+    """
+    table = import_record_types
+    return bool(
+        connection.execute(
+            update(table)
+            .where(
+                table.c.import_id == import_id,
+                table.c.record_type == record_type,
+                table.c.planned == false(),
+                table.c.planning_failure.is_(None),
+                table.c.planning_number == number,
+            )
+            .values(
+                planning_number=number + 1,
+                planning_attempts=table.c.planning_attempts + attempts,
+                planning_not_before=naive(not_before),
+                planning_failure=failure,
+            )
+        ).rowcount
+    )
+
+
+def unplan(connection: Connection, import_id: str, plan: TypePlan) -> None:
+    """A derived record type is to be planned (again): what was planned and rejected of it is forgotten."""
+    own = (wave_batches.c.import_id == import_id, wave_batches.c.record_type == plan.record_type)
+    left = connection.execute(
+        select(wave_batches.c.wave_number, func.count()).where(*own).group_by(wave_batches.c.wave_number)
+    ).all()
+    for number, count in left:
+        connection.execute(
+            update(wave_coordination)
+            .where(wave_coordination.c.import_id == import_id, wave_coordination.c.wave_number == number)
+            .values(retried_batches=wave_coordination.c.retried_batches + count)
+        )
+    connection.execute(delete(wave_batches).where(*own))
+    rejected = rejected_records
+    connection.execute(
+        delete(rejected).where(rejected.c.import_id == import_id, rejected.c.record_type == plan.record_type)
+    )
+    _change_plan(
+        connection,
+        import_id,
+        plan.record_type,
+        planned=False,
+        unavailable=None,
+        denied=False,
+        parents=sql_null(),
+        planning_number=plan.attempt_number + 1,
+        planning_attempts=0,
+        planning_not_before=None,
+        planning_failure=None,
+    )
+
+
+def imports_to_plan(connection: Connection) -> list[str]:
+    """Active imports with a derived record type that is still to be planned."""
+    table = import_record_types
+    statement = (
+        select(table.c.import_id)
+        .join(import_jobs, import_jobs.c.import_id == table.c.import_id)
+        .where(
+            import_jobs.c.state.in_([state.value for state in ACTIVE_IMPORTS]),
+            table.c.planned == false(),
+            table.c.planning_failure.is_(None),
+        )
+        .distinct()
+    )
+    return sorted(connection.scalars(statement))
+
+
+def _change_plan(connection: Connection, import_id: str, record_type: str, **values: Any) -> None:
+    table = import_record_types
+    connection.execute(
+        update(table).where(table.c.import_id == import_id, table.c.record_type == record_type).values(**values)
+    )
 
 
 def forget_checks(connection: Connection, import_id: str, record_types: Iterable[str]) -> None:
@@ -157,6 +279,22 @@ def pin_ranges(connection: Connection, import_id: str, ranges: Mapping[str, Sequ
         ]
         if rows:
             connection.execute(insert(partition_ranges), rows)
+
+
+def pinned_parents(connection: Connection, record_type: str) -> Mapping[str, int] | None:
+    """The parents of a derived record type that its partitions were planned from; None for any other."""
+    table = import_record_types
+    statement = (
+        select(table.c.parents)
+        .join(
+            partition_ranges,
+            (partition_ranges.c.import_id == table.c.import_id)
+            & (partition_ranges.c.record_type == table.c.record_type),
+        )
+        .where(table.c.record_type == record_type)
+        .limit(1)
+    )
+    return connection.execute(statement).scalar()
 
 
 def pinned_ranges(

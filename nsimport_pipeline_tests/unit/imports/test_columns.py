@@ -43,7 +43,7 @@ def test_columns_that_fail_only_together_are_not_blamed(size: int, data: st.Data
 
 
 def columns(names: Sequence[str] = NAMES) -> list[Selected]:
-    return [Selected("id", "t.id", "id"), *(Selected(name, f"t.{name}", name) for name in names)]
+    return [Selected("id", "t.id", "id", identifies=True), *(Selected(name, f"t.{name}", name) for name in names)]
 
 
 class Account:

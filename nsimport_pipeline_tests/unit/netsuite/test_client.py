@@ -398,7 +398,10 @@ def test_a_range_with_keys_in_the_wrong_place_is_asked_for_again(wrong: Answer) 
 
 
 def test_more_columns_than_an_account_bears_are_put_together_by_key() -> None:
-    columns = [Selected("id", "t.id", "id"), *(Selected(f"c{n}", f"t.c{n}", f"c{n}") for n in range(150))]
+    columns = [
+        Selected("id", "t.id", "id", identifies=True),
+        *(Selected(f"c{n}", f"t.c{n}", f"c{n}") for n in range(150)),
+    ]
     first, second = ([{"id": str(n), column: f"{column}-{n}"} for n in (1, 2)] for column in ("c0", "c149"))
     stale = page([{"id": "1"}, {"id": "3"}])
     with scripted(page(first), stale, page(second)) as server:

@@ -94,7 +94,7 @@ def test_one_column_can_feed_two_fields_of_the_same_form() -> None:
 
 
 def test_a_page_is_a_range_of_keys_in_explicit_order() -> None:
-    columns = [Selected("id", "t.id", "id")]
+    columns = [Selected("id", "t.id", "id", identifies=True)]
 
     assert page_statement(record_type(), 5, 10, columns) == (
         "SELECT t.id AS id FROM customer t WHERE t.id > 5 AND t.id <= 10 ORDER BY t.id ASC"
@@ -147,7 +147,10 @@ def test_boundaries_are_the_last_keys_of_full_batches_when_run() -> None:
 
 
 def test_columns_are_grouped_below_the_limit_each_with_the_key() -> None:
-    columns = [Selected("id", "t.id", "id"), *(Selected(f"c{n}", f"t.c{n}", f"c{n}") for n in range(250))]
+    columns = [
+        Selected("id", "t.id", "id", identifies=True),
+        *(Selected(f"c{n}", f"t.c{n}", f"c{n}") for n in range(250)),
+    ]
     groups = column_groups(columns, 100)
 
     assert [len(group) for group in groups] == [100, 100, 53]

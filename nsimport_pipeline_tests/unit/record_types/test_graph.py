@@ -25,6 +25,12 @@ def test_each_generation_needs_only_those_before_it() -> None:
     assert generations(DIAMOND) == [["a", "e"], ["b", "c"], ["d"], ["f"]]
 
 
+def test_derived_record_types_come_after_all_others() -> None:
+    types = catalog({"a": [], "b": ["a"], "lines": [], "parts": ["lines"]}, derived={"lines": ["a"], "parts": ["a"]})
+    assert generations(types) == [["a"], ["b"], ["lines"], ["parts"]]
+    assert generations(types, ["lines"]) == [["lines"]]
+
+
 def test_only_edges_inside_the_request_count() -> None:
     assert generations(DIAMOND, ["d", "a"]) == [["a", "d"]]
     assert levels(DIAMOND, ["b", "d", "e"]) == {"b": 0, "d": 1, "e": 0}

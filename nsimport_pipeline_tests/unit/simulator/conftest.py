@@ -68,7 +68,7 @@ DOCUMENTS = [
         "transaction_line",
         "transactionline",
         [{"name": "transaction_id", "source": "transaction", "type": "reference"}],
-        source={"key": "uniquekey"},
+        source={"key": "uniquekey", "parent": "transaction"},
         derived_from=["sales_order"],
     ),
     criteria(

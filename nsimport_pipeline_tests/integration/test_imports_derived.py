@@ -1,0 +1,206 @@
+"""Lines of a simulated account into a real database: whole transactions, replaced as sets."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import Engine
+
+from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.batch import Result, RetryLog, Workshop
+from nsimport_pipeline.imports.columns import Columns
+from nsimport_pipeline.imports.decide import Rules
+from nsimport_pipeline.imports.derived import narrowed, plan_derived
+from nsimport_pipeline.imports.execute import Throttle, execute
+from nsimport_pipeline.imports.finish import take_checks
+from nsimport_pipeline.imports.plan import make_plan
+from nsimport_pipeline.imports.records import ImportJob, TypePlan
+from nsimport_pipeline.imports.settle import settle
+from nsimport_pipeline.imports.start import Request, open_import, write_plan
+from nsimport_pipeline.netsuite.client import NetSuiteClient
+from nsimport_pipeline.netsuite.suiteql import selected
+from nsimport_pipeline.record_types.criteria import load_catalog
+from nsimport_pipeline.settings import Tenant
+from nsimport_pipeline.simulator.options import SimulatorOptions
+from nsimport_pipeline.simulator.process import SimulatorThread
+from nsimport_pipeline.warehouse.engine import make_engine
+from nsimport_pipeline.warehouse.migrate import ensure_control_tables
+from nsimport_pipeline.warehouse.schema import ensure_table, target_table
+from nsimport_pipeline_tests.integration.imports_world import START
+
+CATALOG = load_catalog()
+LINES = CATALOG["transaction_line"]
+TABLE = target_table(LINES)
+PARENTS = [CATALOG[name] for name in LINES.derived_from]
+BATCH = 100
+LARGE = 2500
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatorThread]:
+    rows = {"*": 20, "sales_order": 120, "invoice": 90, "item_fulfillment": 40, "transaction_line": 1200}
+    options = SimulatorOptions(credentials=tmp_path_factory.mktemp("simulator"), rows=rows)
+    with SimulatorThread(options) as simulator:
+        one = "SELECT MIN(transaction) FROM transactionline WHERE transaction > 150"
+        simulator.sql(
+            "INSERT INTO transactionline BY NAME (SELECT l.* REPLACE (1000000 + g AS uniquekey) FROM (SELECT * FROM"
+            f" transactionline WHERE transaction = ({one}) LIMIT 1) l, range({LARGE}) r(g))"
+        )
+        yield simulator
+
+
+class Bench:
+    """One database; an import is planned, worked on and counted in one go."""
+
+    def __init__(self, engine: Engine, simulator: SimulatorThread) -> None:
+        self.engine = engine
+        self.simulator = simulator
+        document: dict[str, Any] = {
+            "name": "acme",
+            "account": simulator.options.account,
+            "base_url": simulator.base_url,
+            "auth": simulator.credentials.tba,
+            "warehouse_url": "sqlite://",
+        }
+        self.tenant = Tenant.model_validate(document)
+        self.client = NetSuiteClient(self.tenant)
+        self.number = 0
+        ensure_control_tables(engine)
+        for record_type in (LINES, *PARENTS):
+            ensure_table(engine, record_type)
+
+    def have(self, record_type: str, where: str = "1 = 1") -> None:
+        """Put parents into the database, as bare rows."""
+        table = target_table(CATALOG[record_type])
+        own = f"{CATALOG[record_type].source.where} AND {where}"
+        statement = f"SELECT t.id AS id FROM transaction t WHERE {own} ORDER BY t.id ASC"
+        with self.engine.begin() as connection:
+            connection.execute(sa.delete(table))
+            rows = [{"refid": int(item["id"]), "import_id": "before"} for item in self.client.query(statement).items]
+            connection.execute(sa.insert(table), rows)
+
+    def run(self) -> tuple[ImportJob, TypePlan, list[Result]]:
+        """An import of the lines alone, from its plan to its final count."""
+        self.number += 1
+        request = Request((LINES.name,), (LINES.name,))
+        job = open_import(self.engine, self.tenant, request, now=START, suffix=f"{self.number:04}")
+        plan = make_plan(CATALOG, [LINES.name], client=self.client, wave_size=300, batch_sizes={}, workers=1, late=True)
+        write_plan(self.engine, job, plan, now=START)
+        plan_derived(
+            self.engine, job.import_id, LINES, PARENTS, attempt=1, client=self.client, batch_size=BATCH, now=START
+        )
+        settle(self.engine, job.import_id, rules=Rules(), now=lambda: START, runs=list)
+        with self.engine.connect() as connection:
+            (planned,) = store.type_plans(connection, job.import_id)
+            batches = store.batches(connection, job.import_id)
+        highest = planned.parents or {}
+        record_type = narrowed(LINES, PARENTS, highest)
+        throttle = Throttle(1)
+        shop = Workshop(
+            job=job,
+            record_type=record_type,
+            client=self.client,
+            engine=self.engine,
+            table=TABLE,
+            columns=Columns(selected(record_type)),
+            retries=RetryLog(throttle),
+            run_id="run",
+            timezone=ZoneInfo("UTC"),
+            store_raw=False,
+            rules=self.tenant.retries,
+            sleep=lambda seconds: None,
+            parents=[target_table(parent) for parent in PARENTS if parent.name in highest],
+        )
+        results = list(execute(batches, shop, slots=None, throttle=throttle, stop=threading.Event()))
+        source = self.client.count(record_type, None, planned.upper_bound).n
+        count, checks = take_checks(self.engine, job.import_id, record_type, CATALOG, source=source, rejected_share=1.0)
+        assert count is not None
+        assert count.in_sync, count
+        with self.engine.begin() as connection:
+            store.record_checks(
+                connection, job.import_id, LINES.name, checks, source_count=count.source, table_count=count.table,
+                in_sync=True, now=START,
+            )  # fmt: skip
+        settle(self.engine, job.import_id, rules=Rules(), now=lambda: START, runs=list)
+        return job, planned, results
+
+    def stored(self) -> Counter[int]:
+        column = TABLE.c.transaction_id
+        with self.engine.connect() as connection:
+            return Counter(dict(connection.execute(sa.select(column, sa.func.count()).group_by(column)).all()))
+
+    def at_netsuite(self, where: str) -> Counter[int]:
+        statement = (
+            "SELECT l.transaction AS id, COUNT(*) AS n FROM transactionline l INNER JOIN transaction t"
+            f" ON t.id = l.transaction WHERE {where} GROUP BY l.transaction ORDER BY l.transaction ASC"
+        )
+        return Counter({int(item["id"]): int(item["n"]) for item in self.client.query(statement).items})
+
+
+@pytest.fixture
+def bench(running: SimulatorThread, warehouse_url: str) -> Iterator[Bench]:
+    engine = make_engine(warehouse_url, pool_size=3)
+    yield Bench(engine, running)
+    engine.dispose()
+
+
+ALL = "t.type IN ('SalesOrd', 'CustInvc', 'ItemShip')"
+
+
+def test_a_transaction_is_never_split_and_one_of_2500_lines_is_read_on(bench: Bench) -> None:
+    for name in LINES.derived_from:
+        bench.have(name)
+    _, planned, results = bench.run()
+    expected = bench.at_netsuite(ALL)
+    assert bench.stored() == expected
+    assert max(expected.values()) > LARGE
+    assert planned.expected == expected.total()
+    ranges = [result.batch.range for result in results]
+    assert sum(r.expected for r in ranges) == expected.total()
+    assert len({r.partition_key for r in ranges}) == len(ranges)
+    for parent in expected:
+        assert sum(r.low < parent <= r.high for r in ranges) == 1
+    assert max(result.stats.requests for result in results) == 3
+    # Room is left for the rest of the last transaction: one request is enough for all others.
+    assert Counter(result.stats.requests for result in results)[1] == len(results) - 1
+
+
+def test_only_lines_of_parents_in_the_database_are_stored_and_none_is_lost_silently(bench: Bench) -> None:
+    bench.have("invoice")
+    bench.have("sales_order", "MOD(t.id, 3) = 0")
+    job, planned, results = bench.run()
+    assert planned.parents is not None
+    assert set(planned.parents) == {"invoice", "sales_order"}
+    kept = bench.at_netsuite("t.type = 'CustInvc' OR (t.type = 'SalesOrd' AND MOD(t.id, 3) = 0)")
+    lost = bench.at_netsuite(f"t.type = 'SalesOrd' AND MOD(t.id, 3) <> 0 AND t.id <= {planned.parents['sales_order']}")
+    assert bench.stored() == kept
+    assert sum(result.stats.rows_rejected for result in results) == lost.total()
+    with bench.engine.connect() as connection:
+        (group,) = store.rejected_groups(connection, job.import_id, 5)
+    assert (group["column_name"], group["count"]) == ("transaction_id", lost.total())
+    assert group["reason"].endswith("it belongs to was not imported")
+
+
+def test_lines_and_parents_that_are_gone_take_their_rows_along(bench: Bench) -> None:
+    for name in LINES.derived_from:
+        bench.have(name)
+    bench.run()
+    gone = bench.simulator.delete("transactionline", "uniquekey % 7 = 0")
+    assert gone
+    bench.have("item_fulfillment", "MOD(t.id, 2) = 0 AND t.id < (SELECT MAX(x.id) FROM transaction x)")
+    _, _, results = bench.run()
+    assert sum(result.stats.rows_deleted for result in results)
+    assert set(bench.stored()) <= set(bench.at_netsuite(ALL))
+    with bench.engine.connect() as connection:
+        there = set(connection.scalars(sa.select(target_table(CATALOG["item_fulfillment"]).c.refid)))
+    for parent, lines in bench.at_netsuite("t.type = 'ItemShip'").items():
+        assert bench.stored()[parent] == (lines if parent in there else 0)
+
+
+def test_lines_without_any_parent_here_are_none(bench: Bench) -> None:
+    _, planned, results = bench.run()
+    assert (planned.expected, planned.parents, results) == (0, {}, [])
