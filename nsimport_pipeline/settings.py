@@ -80,6 +80,9 @@ class Tenant(StrictModel):
     retry_attempts: Annotated[int, Field(ge=0, le=100)] = 3
     wave_timeout: Annotated[int, Field(ge=1)] = 1800
     batch_timeout: Annotated[int, Field(ge=1)] = 300
+    """For all requests of a batch and the pauses after failures; waiting for NetSuite's slots is not counted."""
+    request_timeout: Annotated[int, Field(ge=1)] | None = None
+    """For one answer of NetSuite; by default ``batch_timeout``, which bounds it in any case."""
     continue_on_permanent: bool = True
     rejected_share: Annotated[float, Field(ge=0, le=100)] = 1
     """Percent of a record type's records that may be rejected before the import counts as one with failures."""
@@ -116,6 +119,11 @@ class Tenant(StrictModel):
     def url(self) -> str:
         """Base of every NetSuite address, without a slash at the end."""
         return self.base_url or f"https://{self.account_host}.suitetalk.api.netsuite.com"
+
+    @property
+    def answer_seconds(self) -> float:
+        """How long NetSuite may take over one answer."""
+        return float(min(self.batch_timeout, self.request_timeout or self.batch_timeout))
 
     @property
     def pool(self) -> str:

@@ -110,7 +110,7 @@ def asking(
     """
     set_limit(instance, tenant.name, tenant.slots)
     circuit = None if engine is None else TenantCircuit(engine, tenant)
-    timeouts = (CONNECT_SECONDS, float(tenant.batch_timeout))
+    timeouts = (CONNECT_SECONDS, tenant.answer_seconds)
     with NetSuiteClient(tenant, policy=ASKING, timeouts=timeouts, breaker=circuit) as client:
         yield client, SlottedClient(client, instance, tenant.name, name=secrets.token_hex(4))
 

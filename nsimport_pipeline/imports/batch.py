@@ -16,7 +16,15 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import SQLAlchemyError
 
-from nsimport_pipeline.errors import AccessDenied, Category, ImportFailure, NotAnswering, NsimportError, TimedOut
+from nsimport_pipeline.errors import (
+    AccessDenied,
+    Category,
+    ImportFailure,
+    NotAnswering,
+    NsimportError,
+    ServerError,
+    TimedOut,
+)
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.breaker import TenantCircuit
 from nsimport_pipeline.imports.columns import ONCE, Ask, Columns
@@ -24,7 +32,7 @@ from nsimport_pipeline.imports.failures import after_failure
 from nsimport_pipeline.imports.records import Batch, BatchStats, ImportJob
 from nsimport_pipeline.imports.states import ACTIVE_IMPORTS, BatchState, ImportState
 from nsimport_pipeline.netsuite.client import Fetched, NetSuiteClient
-from nsimport_pipeline.netsuite.retrying import RetryEvent, RetryListener
+from nsimport_pipeline.netsuite.retrying import Allowance, RetryEvent, RetryListener
 from nsimport_pipeline.netsuite.suiteql import Selected
 from nsimport_pipeline.record_types.criteria import RecordType
 from nsimport_pipeline.record_types.transform import RejectedRow, Transformed, transform, unfilled_columns
@@ -193,10 +201,18 @@ def _as_failure(error: Exception) -> ImportFailure:
 
 
 def _fetch_range(batch: Batch, shop: Workshop) -> tuple[Fetched, tuple[Selected, ...]]:
+    allowance = Allowance(shop.client.tenant.batch_timeout, shop.timer)
+    client = shop.client.within(allowance)
+
     def by(client: NetSuiteClient) -> Ask[Fetched]:
         return lambda columns: client.fetch_range(shop.record_type, batch.range.low, batch.range.high, columns)
 
-    return shop.columns.fetch(by(shop.client), by(shop.client.following(ONCE)))
+    try:
+        return shop.columns.fetch(by(client), by(client.following(ONCE)))
+    except ServerError:
+        # The search for a bad column may have ended for lack of time.
+        allowance.check()
+        raise
 
 
 def _persistently(shop: Workshop, work: Callable[[Connection], _T]) -> _T:

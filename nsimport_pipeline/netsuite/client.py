@@ -27,7 +27,7 @@ from nsimport_pipeline.netsuite.answers import KeyCount, Page, Row, key_count, p
 from nsimport_pipeline.netsuite.auth import authenticator
 from nsimport_pipeline.netsuite.circuit import PROBE_SECONDS, PROBE_STATEMENT, Breaker
 from nsimport_pipeline.netsuite.errors import classify, classify_exception
-from nsimport_pipeline.netsuite.retrying import RetryListener, RetryPolicy, persevere
+from nsimport_pipeline.netsuite.retrying import Allowance, Line, RetryListener, RetryPolicy, persevere
 from nsimport_pipeline.netsuite.suiteql import (
     PAGE_LIMIT,
     RESULT_LIMIT,
@@ -46,6 +46,8 @@ __all__ = ["Fetched", "KeyCount", "NetSuiteClient", "Page", "Row"]
 
 QUERY_PATH = "/services/rest/query/v1/suiteql"
 CONNECT_TIMEOUT = 10.0
+LEAST_SECONDS = 0.1
+"""A request that is still sent is given so long, however little its batch has left."""
 CHUNK = 1 << 16
 """Bytes read from a connection between two looks at the clock."""
 
@@ -84,10 +86,17 @@ class NetSuiteClient:
         self.tenant = tenant
         self._clock = clock
         self._policy = policy or RetryPolicy.of(tenant.retries)
+        self._allowance: Allowance | None = None
         self._persevere = partial(
-            persevere, sleep=sleep, random=random, listener=listener, breaker=breaker, probe=self.probe
+            persevere,
+            sleep=sleep,
+            random=random,
+            listener=listener,
+            breaker=breaker,
+            probe=self.probe,
+            line=Line(tenant.slots, clock),
         )
-        self._connect_timeout, self._answer_timeout = timeouts or (CONNECT_TIMEOUT, float(tenant.batch_timeout))
+        self._connect_timeout, self._answer_timeout = timeouts or (CONNECT_TIMEOUT, tenant.answer_seconds)
         self._session = session or _session(tenant)
         self._authenticate = authenticator(tenant, self._post_form, clock)
         self.clock_apart: float | None = None
@@ -106,6 +115,12 @@ class NetSuiteClient:
         """The same client with another policy: it shares connections and tokens, and ends with this one."""
         other = copy(self)
         other._policy = policy
+        return other
+
+    def within(self, allowance: Allowance) -> "NetSuiteClient":
+        """The same client for one batch, whose requests share an allowance; like ``following`` otherwise."""
+        other = copy(self)
+        other._allowance = allowance
         return other
 
     def close(self) -> None:
@@ -138,7 +153,7 @@ class NetSuiteClient:
                 check(page)
             return page
 
-        page, effort = self._persevere(attempt, self._policy)
+        page, effort = self._persevere(attempt, self._policy, allowance=self._allowance)
         return replace(page, attempts=effort.attempts, waited_seconds=effort.waited_seconds)
 
     def pages(self, statement: str, *, limit: int = PAGE_LIMIT) -> Iterator[Page]:
@@ -236,7 +251,10 @@ class NetSuiteClient:
     def _signed(
         self, url: str, data: bytes | None, headers: dict[str, str], answer_timeout: float | None = None
     ) -> bytes:
-        send = partial(self._send, url, data, headers, self._authenticate, answer_timeout or self._answer_timeout)
+        longest = answer_timeout or self._answer_timeout
+        if self._allowance is not None:
+            longest = min(longest, max(LEAST_SECONDS, self._allowance.left))
+        send = partial(self._send, url, data, headers, self._authenticate, longest)
         status, said, body, authorization = send()
         if status == 401 and self._authenticate.renewable(authorization):
             status, said, body, _ = send()

@@ -5,8 +5,11 @@ Belongs here: the policy, and the one loop that follows it. Does not belong here
 attempts, while refusals for lack of a slot use up only patience, each with a back-off of its own.
 """
 
+import math
+import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -78,6 +81,61 @@ class RetryPolicy:
         return min(retry_after, self.retry_after_max) + chance * self.base_delay
 
 
+def spread(wanted: float, others: Iterable[float], slots: int, base: float) -> float:
+    """Seconds until a refused worker asks again: ``wanted`` or later, and never together with another one.
+
+    ``others``: seconds until each other refused worker of the process does. The more of the tenant's ``slots`` are
+    refused, the further they are kept apart: from ``base / slots`` for one up to ``base`` for all.
+    """
+    taken = sorted(others)
+    gap = base * min(1.0, (len(taken) + 1) / slots)
+    delay = wanted
+    for other in taken:
+        if abs(delay - other) < gap:
+            delay = other + gap
+    return delay
+
+
+class Line:
+    """The refused workers of one process, by when each asks again. Thread-safe; ``timer`` gives seconds."""
+
+    def __init__(self, slots: int, timer: Callable[[], float] = time.monotonic) -> None:
+        self._slots = slots
+        self._timer = timer
+        self._lock = threading.Lock()
+        self._due: list[float] = []
+
+    def join(self, wanted: float, base: float) -> float:
+        """Seconds to wait, at least ``wanted``: see ``spread``."""
+        now = self._timer()
+        with self._lock:
+            self._due = [due for due in self._due if due > now]
+            delay = spread(wanted, [due - now for due in self._due], self._slots, base)
+            self._due.append(now + delay)
+        return delay
+
+
+@dataclass
+class Allowance:
+    """How long a batch's requests may take in all, with the pauses after failures. Used by one thread at a time.
+
+    Waiting is not charged: for a slot, after a refusal for lack of one, while the circuit is open.
+    """
+
+    seconds: float = math.inf
+    timer: Callable[[], float] = time.monotonic
+    spent: float = 0.0
+
+    @property
+    def left(self) -> float:
+        return self.seconds - self.spent
+
+    def check(self) -> None:
+        """Raises TimedOut if nothing is left."""
+        if self.left <= 0:
+            raise TimedOut(f"the batch took longer than batch_timeout ({self.seconds:g} s) in all, waits not counted")
+
+
 @dataclass(frozen=True)
 class RetryEvent:
     """A request failed and will be sent again after ``delay`` seconds; ``attempt`` requests were sent so far."""
@@ -111,23 +169,29 @@ def persevere(
     listener: RetryListener | None = None,
     breaker: Breaker | None = None,
     probe: Callable[[], object] = lambda: None,
+    line: Line | None = None,
+    allowance: Allowance | None = None,
 ) -> tuple[T, Effort]:
     """Run ``operation`` until it succeeds or the policy says to give up; ``operation`` sends and signs anew each time.
 
     Raises the last failure: at once if it is permanent, after ``policy.attempts`` failures if it is retriable, after
     ``policy.patience`` seconds of waiting if NetSuite keeps refusing for lack of a slot. What ``sleep`` raises goes
     through to the caller, and so does what ``breaker`` raises while NetSuite is down; failures that it takes the blame
-    for are not counted.
+    for are not counted. ``line`` keeps those refused together apart. TimedOut is raised once ``allowance`` is used up.
     """
+    allowance = allowance or Allowance()
     sent = refusals = 0
     failures: Counter[Category] = Counter()
     waited = put_off = 0.0
     while True:
         if breaker is not None:
             waited += breaker.before(probe)
+        allowance.check()
         sent += 1
+        begun = allowance.timer()
         try:
             result = operation()
+            allowance.spent += allowance.timer() - begun
             if breaker is not None:
                 breaker.after(None)
             return result, Effort(sent, waited)
@@ -137,6 +201,8 @@ def persevere(
             refusals += 1
             failure: ImportFailure = refused
             delay = policy.rate_limit_delay(refusals, refused.retry_after, random())
+            if line is not None:
+                delay = line.join(delay, policy.rate_limit_base)
             put_off += delay
             if put_off > policy.patience:
                 raise RateLimited(
@@ -155,6 +221,9 @@ def persevere(
                 # Not the same instance: it may be shared with threads that waited for the same token.
                 raise type(failed)(f"{failed}; given up at attempt {failures.total()}") from None
             delay = policy.failure_delay(failures[failed.category], failed.retry_after, random(), failed.category)
+            allowance.spent += allowance.timer() - begun + delay
+            # Nobody sleeps for a request that will not be sent.
+            allowance.check()
         except ImportFailure as refused:
             if breaker is not None:
                 breaker.after(refused)

@@ -20,7 +20,7 @@ from nsimport_pipeline.simulator.options import SimulatorOptions
 from nsimport_pipeline.simulator.process import SimulatorProcess
 from nsimport_pipeline_tests.acceptance.reference import Row, expected_rows, read_suiteql
 from nsimport_pipeline_tests.chaos.installation import Installation
-from nsimport_pipeline_tests.chaos.plan import BATCH_TIMEOUT, DENIED, SOURCES, Blow, Plan
+from nsimport_pipeline_tests.chaos.plan import DENIED, REQUEST_TIMEOUT, SOURCES, Blow, Plan
 
 OVER = {"completed", "completed_with_failures", "failed", "cancelled"}
 PATIENCE = 480.0
@@ -127,7 +127,7 @@ class Drive:
             "wave_size": plan.wave_size,
             "completion_threshold": plan.completion_threshold,
             "retry_attempts": plan.retry_attempts,
-            "batch_timeout": BATCH_TIMEOUT,
+            "request_timeout": REQUEST_TIMEOUT,
             "record_types": {name: {"batch_size": plan.batch_size} for name in plan.record_types},
         }
 

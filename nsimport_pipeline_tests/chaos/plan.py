@@ -90,7 +90,7 @@ class Plan:
     @property
     def longest_request(self) -> float:
         """Seconds that the longest single request may take."""
-        return BATCH_TIMEOUT if any(fault.startswith(("slow", "timeout")) for fault in self.faults) else 1.0
+        return REQUEST_TIMEOUT if any(fault.startswith(("slow", "timeout")) for fault in self.faults) else 1.0
 
     def lines(self) -> list[str]:
         """The schedule, for people."""
@@ -107,8 +107,8 @@ class Plan:
         ]
 
 
-BATCH_TIMEOUT = 3
-"""The tenants' ``batch_timeout``."""
+REQUEST_TIMEOUT = 3
+"""The tenants' ``request_timeout``."""
 DENIED = "401@8-"
 
 
@@ -185,7 +185,7 @@ def _faults(random: Random, names: list[str]) -> tuple[tuple[str, ...], tuple[st
         "503 burst": f"503:{much:.2f}{window}",
         "outage": f"outage:{random.randint(2, 8)}={random.choice(('500', '502', '503', 'reset'))}",
         "timeout": f"timeout:{little:.2f}=2",
-        "slow": f"slow:{little:.2f}={BATCH_TIMEOUT + 2}",
+        "slow": f"slow:{little:.2f}={REQUEST_TIMEOUT + 2}",
         "sluggish": f"slow:{much:.2f}=0.5{window}",
         "reset": f"reset:{little:.2f}",
         "empty": f"empty:{little:.2f}",

@@ -1,6 +1,7 @@
 """Failures use up attempts, refusals for lack of a slot use up patience, and delays grow with jitter."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ from nsimport_pipeline.errors import (
     TimedOut,
     UnknownColumn,
 )
-from nsimport_pipeline.netsuite.retrying import Effort, RetryPolicy, persevere
+from nsimport_pipeline.netsuite.retrying import Allowance, Effort, Line, RetryPolicy, persevere, spread
 from nsimport_pipeline_tests.unit.netsuite.scripted import Clock, Listener
 
 chances = st.floats(0, 1, exclude_max=True)
@@ -133,8 +134,87 @@ def test_delays_grow_until_the_cap() -> None:
     assert [policy.rate_limit_delay(n, None, 1.0) for n in range(1, 8)] == [0.5, 1, 2, 4, 8, 15, 15]
 
 
-def test_those_refused_together_do_not_come_back_together() -> None:
-    policy = RetryPolicy()
+@given(
+    policy=policies,
+    refused=st.lists(st.tuples(st.integers(1, 20), st.none() | st.floats(0, 200), chances), min_size=1, max_size=30),
+    slots=st.integers(1, 30),
+)
+def test_those_refused_together_never_come_back_together(
+    policy: RetryPolicy, refused: list[tuple[int, float | None, float]], slots: int
+) -> None:
+    """However often each was refused before, whatever NetSuite asked for, whatever the dice say."""
+    line = Line(slots, lambda: 0.0)
+    wanted = [policy.rate_limit_delay(*one) for one in refused]
 
-    for asked in (None, 5.0):
-        assert policy.rate_limit_delay(3, asked, 0.0) != policy.rate_limit_delay(3, asked, 0.9)
+    returns = [line.join(one, policy.rate_limit_base) for one in wanted]
+
+    gap = policy.rate_limit_base / slots
+    assert all(later - sooner >= gap * 0.999 - 1e-9 for sooner, later in pairwise(sorted(returns)))
+    assert all(delay >= least for delay, least in zip(returns, wanted, strict=True))
+    assert max(returns) <= max(wanted) + 2 * len(refused) * policy.rate_limit_base
+
+
+def test_the_more_of_the_slots_are_refused_the_further_they_are_kept_apart() -> None:
+    assert spread(1.0, [], 4, 1.0) == 1.0
+    assert spread(1.0, [1.0], 4, 1.0) == 1.5
+    assert spread(1.0, [1.0, 1.5], 4, 1.0) == 2.25
+    assert spread(1.0, [1.0, 1.5, 2.25], 4, 1.0) == 3.25
+    assert spread(5.0, [1.0, 1.5, 2.25], 4, 1.0) == 5.0
+
+
+def test_who_has_come_back_stands_in_nobodys_way() -> None:
+    clock = Clock()
+    line = Line(2, clock)
+    assert line.join(1.0, 1.0) == 1.0
+    assert line.join(1.0, 1.0) == 2.0
+    clock.sleep(2.0)
+    assert line.join(1.0, 1.0) == 1.0
+
+
+def slowly(clock: Clock, seconds: float, then: Callable[[], str]) -> Callable[[], str]:
+    """``then``, after so long."""
+
+    def operation() -> str:
+        clock.now += seconds
+        return then()
+
+    return operation
+
+
+def test_requests_and_pauses_after_failures_use_up_the_allowance_of_a_batch() -> None:
+    clock = Clock()
+    allowance = Allowance(30, clock)
+    policy = RetryPolicy(attempts=100, base_delay=2, max_delay=2)
+
+    with pytest.raises(TimedOut, match=r"batch_timeout \(30 s\)"):
+        persevere(
+            slowly(clock, 9, failing([ServerError("x")] * 100)), policy, sleep=clock.sleep, random=half,
+            allowance=allowance,
+        )  # fmt: skip
+    assert clock.slept == [1.0, 1.0]
+    sent = []
+    with pytest.raises(TimedOut, match="batch_timeout"):  # nor is another request of the same batch sent
+        persevere(lambda: sent.append(1), policy, sleep=clock.sleep, random=half, allowance=allowance)
+    assert not sent
+
+
+def test_a_batch_that_only_waits_uses_up_nothing_of_its_allowance() -> None:
+    class Outage:
+        def before(self, probe: Callable[[], object]) -> float:
+            clock.now += 500
+            return 500.0
+
+        def after(self, failure: ImportFailure | None) -> bool:
+            return isinstance(failure, ApiUnavailable)
+
+    clock = Clock()
+    allowance = Allowance(30, clock)
+    failures: list[ImportFailure] = [RateLimited("busy", retry_after=100), ApiUnavailable("down"), RateLimited("busy")]
+
+    result, effort = persevere(
+        slowly(clock, 1, failing(failures * 3)), RetryPolicy(), sleep=clock.sleep, random=half,
+        breaker=Outage(), allowance=allowance,
+    )  # fmt: skip
+
+    assert (result, allowance.spent) == ("done", 1.0)
+    assert effort.waited_seconds > 5300
