@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import RowMapping
 
 from nsimport_pipeline.commands.options import console, json_option, print_json, tenant_option, tenant_required
+from nsimport_pipeline.commands.processes import daemon_runs
 from nsimport_pipeline.commands.session import dagster_instance, find_import, only_tenant, read_tenant
 from nsimport_pipeline.commands.steering import reset_waves
 from nsimport_pipeline.commands.waiting import current_status, follow, print_summary, say_interrupted
@@ -183,7 +184,10 @@ def _print_groups(groups: Sequence[RowMapping], columns: Sequence[str], otherwis
 def _status(import_id: str) -> Status:
     tenant, engine, _ = find_import(import_id)
     with dagster_instance() as instance:
-        return current_status(instance, engine, tenant, import_id)
+        document = current_status(instance, engine, tenant, import_id)
+        if document["finished_at"] is None and not daemon_runs(instance, time.time()):
+            document["reason"] = f"no Dagster daemon runs: `nsimport up` starts one; {document['reason']}"
+    return document
 
 
 def _performance(import_id: str) -> Performance:

@@ -86,13 +86,13 @@ def follow(
     if console.is_terminal:
         with Live(console=console, refresh_per_second=4, transient=True) as live:
             for document in _documents(instance, engine, tenant, import_id, meanwhile):
-                live.update(picture(document, console.width))
+                live.update(picture(document, console.width, console.height))
         return document
     told, line = float("-inf"), ""
     for document in _documents(instance, engine, tenant, import_id, meanwhile):
         new = (
             f"{document['progress']:.0%} {document['state']}: {document['reason']} "
-            f"({document['records_per_second']:,.0f} records/s, slots {document['slots']['in_use']}"
+            f"({document['records_per_second']:,.0f} records/s{_left(document)}, slots {document['slots']['in_use']}"
             f"/{document['slots']['limit']})"
         )
         if new != line and time.monotonic() - told >= LINE_SECONDS:
@@ -187,11 +187,14 @@ def _locked(file: IO[str]) -> bool:
     return True
 
 
-def picture(document: Status, width: int) -> Group:
-    """Bars for record types and waves, slots, rate and time left."""
-    bar = max(10, min(40, width - 58))
-    types = Table(box=None, padding=(0, 1), show_header=False)
-    for record_type in document["record_types"]:
+def picture(document: Status, width: int, height: int = 24) -> Group:
+    """Bars for record types and waves, slots, rate and time left, within ``width`` columns and ``height`` lines."""
+    bar = max(8, min(40, width - 62))
+    shown, hidden = _most_telling(document["record_types"], max(3, height - 7))
+    types = Table(box=None, padding=(0, 1, 0, 0), show_header=False)
+    for _ in range(5):
+        types.add_column(no_wrap=True, overflow="ellipsis")
+    for record_type in shown:
         batches, records = record_type["batches"], record_type["records"]
         total = batches["total"]
         done = batches["completed"] + batches["failed"] + batches["cancelled"]
@@ -200,25 +203,56 @@ def picture(document: Status, width: int) -> Group:
             f"{record_type['level']}",
             record_type["name"],
             ProgressBar(total=max(1, total), completed=done if total or waiting else 1, width=bar),
-            Text(f"{records['imported']:>9,} / {records['expected']:<9,}"),
-            Text(record_type["state"], style=_style(record_type["state"])),
-        )
-    waves = Text("waves  ")
-    for wave in document["waves"]:
-        waves.append(f"{wave['number']}", style=_style(wave["state"]))
-        if wave["state"] in ("dispatching", "processing"):
-            waves.append(f"({wave['completed']}/{wave['batches']})")
-        waves.append(" ")
+            Text(f"{records['imported']:,}/{records['expected']:,}", justify="right"),
+            Text(record_type["state"].replace("completed_with_failures", "with failures"),
+                 style=_style(record_type["state"])),
+        )  # fmt: skip
     slots = document["slots"]
-    eta = document["eta_seconds"]
     line = Text.assemble(
-        ("slots  ", ""),
+        "slots  ",
         ("■" * slots["in_use"], "cyan"),
         ("□" * max(0, slots["limit"] - slots["in_use"]), "dim"),
-        f"  {document['progress']:.0%}  {document['records_per_second']:,.0f} records/s"
-        + (f"  about {eta} s left" if eta is not None else ""),
+        f"  {document['progress']:.0%}  {document['records_per_second']:,.0f} records/s{_left(document)}",
     )
-    return Group(Text(document["import_id"], style="bold"), types, waves, line, Text(document["reason"], style="dim"))
+    told = [Text(f"  and {hidden} more record types", style="dim")] if hidden else []
+    return Group(
+        Text(document["import_id"], style="bold"),
+        types,
+        *told,
+        _waves_line(document["waves"], bar),
+        line,
+        Text(document["reason"], style="dim"),
+    )
+
+
+def _most_telling(types: list[Any], most: int) -> tuple[list[Any], int]:
+    """As many record types as there is room for, in their order: those at work first, then those to come."""
+    ranks = {"running": 0, "failed": 1, "completed_with_failures": 1, "pending": 2}
+    chosen = sorted(range(len(types)), key=lambda place: (ranks.get(types[place]["state"], 3), place))[:most]
+    return [types[place] for place in sorted(chosen)], len(types) - len(chosen)
+
+
+def _waves_line(waves: list[Any], bar: int) -> Table:
+    """How many waves are over, and those at work."""
+    over = sum(wave["state"] in ("completed", "failed", "cancelled") for wave in waves)
+    working = [wave for wave in waves if wave["state"] in ("dispatching", "processing")]
+    told = "  ".join(f"{wave['number']} ({wave['completed']}/{wave['batches']})" for wave in working)
+    line = Table(box=None, padding=(0, 1, 0, 0), show_header=False)
+    for _ in range(3):
+        line.add_column(no_wrap=True, overflow="ellipsis")
+    bar_of_waves = ProgressBar(total=max(1, len(waves)), completed=over, width=bar)
+    line.add_row("waves ", bar_of_waves, Text.assemble(f"{over} of {len(waves)}  ", (told, "cyan")))
+    return line
+
+
+def _left(document: Status) -> str:
+    seconds = document["eta_seconds"]
+    if seconds is None or document["state"] not in _OPEN:
+        return ""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    said = f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+    return f", about {said} left"
 
 
 def print_summary(document: Status) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.engine import RowMapping
 
-from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports import estimate, store
 from nsimport_pipeline.imports.decide import Snapshot, explain
 from nsimport_pipeline.imports.records import ImportJob, TypePlan, Wave
 from nsimport_pipeline.imports.states import OPEN_IMPORTS, TERMINAL_BATCHES, BatchState, ImportState
@@ -33,9 +33,9 @@ def status(
         return None
     types, waves = store.type_plans(connection, import_id), store.waves(connection, import_id)
     counts = store.batch_counts(connection, import_id)
-    recent = store.recent_throughput(connection, import_id, now - RECENT)
+    recent = store.recent_work(connection, import_id, now - RECENT)
     circuit = store.circuit_of(connection, job.tenant)
-    rate = _rate(job, counts, recent, now)
+    rate = _rate(job, counts, recent[0], now)
     expected = sum(int(row["expected"]) for row in counts)
     expected += sum(plan.expected for plan in types if plan.to_plan)
     settled = sum(int(row["expected"]) for row in counts if row["status"] in _TERMINAL)
@@ -50,7 +50,7 @@ def status(
         "finished_at": _iso(job.finished_at),
         "progress": _progress(job, expected, settled),
         "records_per_second": round(rate, 1),
-        "eta_seconds": round((expected - settled) / rate) if is_open and rate > 0 else (None if is_open else 0),
+        "eta_seconds": _time_left(job, types, counts, recent[1], now) if is_open else 0,
         "record_types": [_type_status(plan, counts, job) for plan in types],
         "waves": [_wave_status(wave, counts) for wave in waves],
         "circuit": _circuit_status(circuit),
@@ -70,10 +70,43 @@ def _rate(job: ImportJob, counts: Iterable[RowMapping], recent: int, now: dateti
     if job.started_at is None:
         return 0.0
     if job.state in OPEN_IMPORTS:
-        window = min(RECENT.total_seconds(), max(1.0, (now - job.started_at).total_seconds()))
-        return recent / window
+        return estimate.rate(recent, RECENT.total_seconds(), _since_first(counts, now))
     seconds = ((job.finished_at or now) - job.started_at).total_seconds()
     return sum(int(row["imported"]) for row in counts) / seconds if seconds > 0 else 0.0
+
+
+def _since_first(counts: Iterable[RowMapping], now: datetime) -> float:
+    """Seconds since the first batch began; 0 if none has."""
+    first = min((row["first_start"] for row in counts if row["first_start"] is not None), default=None)
+    return 0.0 if first is None else max(0.0, (now - first.replace(tzinfo=UTC)).total_seconds())
+
+
+def _time_left(
+    job: ImportJob, types: Sequence[TypePlan], counts: Sequence[RowMapping], recent_seconds: float, now: datetime
+) -> int | None:
+    """Seconds until an open import has settled its batches; None as long as that cannot be told."""
+    since_first = _since_first(counts, now)
+    if job.started_at is None or job.state is ImportState.CANCELLING:
+        return None
+    started = (now - job.started_at).total_seconds()
+    work = []
+    for plan in types:
+        done = [row for row in counts if row["record_type"] == plan.record_type and row["status"] == "completed"]
+        left = [row for row in counts if row["record_type"] == plan.record_type and row["status"] not in _TERMINAL]
+        to_plan = plan.expected if plan.to_plan else 0
+        work.append(
+            estimate.Work(
+                level=plan.level,
+                done=sum(int(row["batches"]) for row in done),
+                done_records=sum(int(row["imported"]) for row in done),
+                done_seconds=sum(float(row["seconds"]) for row in done),
+                left=sum(int(row["batches"]) for row in left) + to_plan // 1000 + bool(to_plan % 1000),
+                left_records=sum(int(row["expected"]) for row in left) + to_plan,
+            )
+        )
+    pause = max(0.0, started - since_first)
+    seconds = estimate.time_left(work, recent_seconds, RECENT.total_seconds(), since_first, pause)
+    return round(seconds) if seconds < float("inf") else None
 
 
 def _reason(

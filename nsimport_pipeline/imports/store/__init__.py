@@ -75,7 +75,7 @@ from nsimport_pipeline.imports.store.plans import (
     unplan,
     update_type_plans,
 )
-from nsimport_pipeline.imports.store.totals import batch_counts, recent_throughput
+from nsimport_pipeline.imports.store.totals import batch_counts, recent_work
 from nsimport_pipeline.imports.store.wave_steps import dispatch_batches, move_wave, regroup, waves
 
 __all__ = [
@@ -126,7 +126,7 @@ __all__ = [
     "pinned_parents",
     "pinned_ranges",
     "put_flag",
-    "recent_throughput",
+    "recent_work",
     "record_checks",
     "record_error",
     "record_event",

@@ -13,9 +13,16 @@ from nsimport_pipeline.warehouse.control import (
     wave_batches,
 )
 
+_SECONDS = (
+    wave_batches.c.slot_wait_seconds
+    + wave_batches.c.fetch_seconds
+    + wave_batches.c.transform_seconds
+    + wave_batches.c.write_seconds
+)
+
 
 def batch_counts(connection: Connection, import_id: str) -> list[RowMapping]:
-    """Per record type, wave and state: batches, records expected, upserted, rejected, deleted, rows read."""
+    """Per record type, wave and state: batches, records expected, upserted, rejected, deleted, seconds, first start."""
     table = wave_batches
     statement = (
         select(
@@ -28,6 +35,8 @@ def batch_counts(connection: Connection, import_id: str) -> list[RowMapping]:
             func.sum(table.c.rows_upserted).label("imported"),
             func.sum(table.c.rows_rejected).label("rejected"),
             func.sum(table.c.rows_deleted).label("deleted"),
+            func.sum(_SECONDS).label("seconds"),
+            func.min(table.c.started_at).label("first_start"),
         )
         .where(table.c.import_id == import_id)
         .group_by(table.c.record_type, table.c.wave_number, table.c.dependency_level, table.c.status)
@@ -35,14 +44,14 @@ def batch_counts(connection: Connection, import_id: str) -> list[RowMapping]:
     return list(connection.execute(statement).mappings())
 
 
-def recent_throughput(connection: Connection, import_id: str, since: datetime) -> int:
-    """Rows of batches that completed after ``since``."""
+def recent_work(connection: Connection, import_id: str, since: datetime) -> tuple[int, float]:
+    """Rows of batches that completed after ``since``, and the seconds these batches took, summed."""
     table = wave_batches
-    value = connection.execute(
-        select(func.coalesce(func.sum(table.c.rows_upserted), 0)).where(
+    rows, seconds = connection.execute(
+        select(func.coalesce(func.sum(table.c.rows_upserted), 0), func.coalesce(func.sum(_SECONDS), 0)).where(
             table.c.import_id == import_id,
             table.c.status == BatchState.COMPLETED.value,
             table.c.finished_at >= naive(since),
         )
-    ).scalar_one()
-    return int(value)
+    ).one()
+    return int(rows), float(seconds)
