@@ -114,7 +114,9 @@ def start(asked: Asked, instance: dg.DagsterInstance, wave_size: int | None) -> 
         tables = {}
         for name in asked.chosen:
             record_type = resources.record_type(tenant, name)
-            ensure_table(engine, record_type)
+            for change in ensure_table(engine, record_type):
+                if change.kind != "created":
+                    console.print(str(change), markup=False)
             tables[name] = target_table(record_type)
         made = _make_plan(asked, instance, wave_size, _tell_planned)
     except BaseException as error:

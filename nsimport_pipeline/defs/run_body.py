@@ -93,7 +93,8 @@ class _Run:
     def events(self) -> Iterator[StepEvent]:
         _prepare_process()
         ensure_control_tables(self.engine)
-        ensure_table(self.engine, self.record_type)
+        for change in ensure_table(self.engine, self.record_type):
+            self.context.log.info(str(change))
         job = self._job()
         if job is None:
             self.context.log.warning(f"import {self.context.run_tags[names.IMPORT]} is over: nothing is done")

@@ -61,6 +61,10 @@ class SchemaChange:
     detail: str
     """For people."""
 
+    def __str__(self) -> str:
+        column = f", column {self.column}" if self.column else ""
+        return f"table {self.table}{column} {self.kind}: {self.detail}"
+
 
 @dataclass(frozen=True, slots=True)
 class _Found:

@@ -3,11 +3,12 @@
 import argparse
 import sys
 
-from nsimport_pipeline_tests.benchmarks import beside_dlt, imports, lines
+from nsimport_pipeline_tests.benchmarks import beside_dlt, imports, lines, upsert
 
 BENCHMARKS = {
     "slots": imports.slot_bound,
     "dlt": beside_dlt.beside_dlt,
+    "upsert": upsert.throughput,
     "memory": imports.memory_growth,
     "lines": lines.lines,
 }

@@ -1,5 +1,6 @@
 """How fast rows get into MySQL, for the narrowest, the median and the widest built-in record type.
 
+    python -m nsimport_pipeline_tests.benchmarks upsert
     python -m nsimport_pipeline_tests.benchmarks.upsert [--batches 20] [--threads 1,2,5] [--url mysql+pymysql://…]
 
 Each way writes the same batches of 1000 rows, one transaction each, into an empty table and then again with every row
@@ -18,7 +19,7 @@ import argparse
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -31,6 +32,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection, Engine
 
+from nsimport_pipeline.imports.execute import WRITERS
 from nsimport_pipeline.record_types.criteria import FieldSpec, RecordType, load_catalog
 from nsimport_pipeline.record_types.transform import table_columns
 from nsimport_pipeline.warehouse.engine import make_engine
@@ -197,7 +199,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", default="1,2,5")
     parser.add_argument("--url", help="a server to use (a database is made on it and dropped); default: a private one")
     parser.add_argument("--ways", default=",".join(WAYS))
-    options = parser.parse_args(arguments)
+    for line in compare(parser.parse_args(arguments)):
+        print(line, flush=True)
+
+
+def throughput() -> Iterator[str]:
+    """The comparison that matters: ours, the bare driver's, and one by one; as many threads as a run has writers."""
+    ways = "upsert,executemany,one by one"
+    yield from compare(argparse.Namespace(batches=10, threads=f"1,{WRITERS}", url=None, ways=ways))
+
+
+def compare(options: argparse.Namespace) -> Iterator[str]:
+    """A line for each measurement, as it is made."""
     catalog = sorted(load_catalog().values(), key=lambda record: len(table_columns(record, store_raw=True)))
     chosen = {"narrowest": catalog[0], "median": catalog[len(catalog) // 2], "widest": catalog[-1]}
     with ExitStack() as stack:
@@ -210,8 +223,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         stack.callback(engine.dispose)
         for label, record in chosen.items():
             columns = table_columns(record, store_raw=True)
-            print(f"\n{label}: {record.name}, {len(columns) + len(STAMP_COLUMNS)} columns")
-            print(
+            yield (f"\n{label}: {record.name}, {len(columns) + len(STAMP_COLUMNS)} columns")
+            yield (
                 f"  {'':12} {'threads':>7} {'':8} {'rows/s':>9} {'client ms':>10} {'server ms':>10} {'upsert is':>10}"
             )
             target = Target(target_table(record), columns)
@@ -226,11 +239,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                         result = measure(engine, way, target, work[revision], threads, process)
                         reference = ours.setdefault((threads, revision), result)
                         state = "changed" if revision else "new"
-                        print(
+                        yield (
                             f"  {way:12} {threads:7} {state:8} {result.rows_per_second:9,.0f}"
                             f" {result.client:10.1f} {result.server:10.1f}"
-                            f" {reference.rows_per_second / result.rows_per_second:9.1f}×",
-                            flush=True,
+                            f" {reference.rows_per_second / result.rows_per_second:9.1f}×"
                         )
 
 
