@@ -22,6 +22,17 @@ from nsimport_pipeline_tests.acceptance.reference import Row, expected_rows, rea
 from nsimport_pipeline_tests.chaos.installation import Installation
 from nsimport_pipeline_tests.chaos.plan import DENIED, REQUEST_TIMEOUT, SOURCES, Blow, Plan
 
+IMPATIENCE: dict[str, Any] = {
+    "wave_timeout": 90,
+    "retries": {
+        "timeout": {"in_run_delay": 0.3, "later_delay": 1},
+        "api_unavailable": {"in_run_delay": 0.3, "later_delay": 1},
+        "unknown": {"later_delay": 1},
+        "longest_delay": 5,
+    },
+    "circuit": {"probe_delay": 1, "longest_probe_delay": 3},
+}
+"""Settings of every tenant here: what takes minutes otherwise takes seconds, and nothing else is different."""
 OVER = {"completed", "completed_with_failures", "failed", "cancelled"}
 PATIENCE = 480.0
 """Seconds that an import may take; on a machine with nothing else to do the slowest took a fifth of it."""
@@ -128,6 +139,7 @@ class Drive:
             "completion_threshold": plan.completion_threshold,
             "retry_attempts": plan.retry_attempts,
             "request_timeout": REQUEST_TIMEOUT,
+            **IMPATIENCE,
             "record_types": {name: {"batch_size": plan.batch_size} for name in plan.record_types},
         }
 
