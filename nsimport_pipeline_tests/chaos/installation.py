@@ -65,6 +65,10 @@ class Installation:
     ) -> None:
         if self._daemon is not None:
             self._end_daemon()
+        # Of imports that were broken off.
+        for process in psutil.Process().children(recursive=True):
+            if "simulate" in _command_line(process):
+                _kill(process.pid)
         self._stack.close()
 
     def _start(self) -> None:
