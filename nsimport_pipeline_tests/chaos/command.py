@@ -102,6 +102,7 @@ def _all(plans: Iterable[Plan], installation: Installation) -> Iterable[tuple[St
 
 def _one(plan: Plan, installation: Installation, lane: str) -> tuple[Story, list[str]]:
     story = Story(plan, lane, "")
+    problems: list[str] = []
     try:
         with installation.fresh_database(plan.database, plan.name.replace(" ", "_")) as url:
             drive = Drive(plan, installation, lane, url)
@@ -109,20 +110,20 @@ def _one(plan: Plan, installation: Installation, lane: str) -> tuple[Story, list
             problems = verify(drive.run(), installation)
             problems += done_twice(story) if plan.kind == "kill" and not problems else []
             if problems:
-                raise _Wrong(problems)
-            return story, []
-    except _Wrong as wrong:
-        return story, wrong.problems
+                raise _Wrong  # so that the database stays
+    except _Wrong:
+        pass
     except Exception:
-        return story, [*story.problems, traceback.format_exc()]
-    finally:
-        installation.leave(lane)
+        problems = [*story.problems, traceback.format_exc()]
+    try:
+        installation.leave(lane, plan.record_types)
+    except Exception:
+        problems.append(traceback.format_exc())
+    return story, problems
 
 
 class _Wrong(Exception):
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__(*problems)
-        self.problems = problems
+    pass
 
 
 def _report(story: Story, problems: list[str], place: str, verbose: bool) -> None:

@@ -75,7 +75,7 @@ class Drive:
     def __init__(self, plan: Plan, installation: Installation, lane: str, url: str) -> None:
         self.plan, self.installation, self.lane = plan, installation, lane
         self.story = Story(plan, lane, url)
-        self._engine = sa.create_engine(url, poolclass=sa.NullPool)
+        self._engine = sa.create_engine(url, pool_size=1)
         self._random = Random(f"drive {plan.seed}")
         self._started = time.monotonic()
         self._denied = plan.denied

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -29,6 +29,13 @@ from nsimport_pipeline.commands.processes import daemon_command, daemon_runs
 from nsimport_pipeline_tests import mysql_server as private_mysql
 
 PROJECT = Path(__file__).parents[2]
+ALIVE = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 PRELOADED = ("importing", "showing", "waiting", "session", "processes")
 """Modules of commands that are loaded once, for all commands that are called."""
 
@@ -119,9 +126,20 @@ class Installation:
             self._tenants[lane] = dict(settings)
             self._write_tenants()
 
-    def leave(self, lane: str) -> None:
-        """Make a lane a tenant again that nothing is imported for."""
+    def leave(self, lane: str, record_types: Iterable[str]) -> None:
+        """Make a lane a tenant again that nothing was imported for: its partitions and colours are the next one's."""
         self.occupy(lane, self._nobody())
+        with self.process_lock:
+            for run in self.instance.get_runs(dg.RunsFilter(tags={"nsimport/tenant": lane}, statuses=ALIVE)):
+                # Only of an import that came to no end.
+                pid = self._pid_of(run.run_id)
+                if pid is not None:
+                    _kill(pid)
+                self.instance.report_run_failed(run, "given up")
+            for name in record_types:
+                self.instance.wipe_assets([dg.AssetKey([lane, name])])
+                for key in self.instance.get_dynamic_partitions(f"{lane}/{name}"):
+                    self.instance.delete_dynamic_partition(f"{lane}/{name}", key)
 
     def _write_tenants(self) -> None:
         part = self.tenants_file.with_suffix(".part")

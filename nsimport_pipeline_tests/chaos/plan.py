@@ -117,7 +117,7 @@ def draw(seed: int) -> Plan:
     random = Random(f"chaos {seed}")
     database = "mysql" if random.random() < 0.7 else "sqlite"
     batch_size = random.randint(20, 60)
-    names = sorted(random.sample(RECORD_TYPES, random.choice((1, 1, 2, 2, 3))), key=RECORD_TYPES.index)
+    names = sorted(random.sample(RECORD_TYPES, random.choice((1, 1, 1, 2, 2, 3))), key=RECORD_TYPES.index)
     rows = {name: random.randint(3, 12) * batch_size - random.randrange(batch_size) for name in names}
     faults, lost = _faults(random, names)
     denied = random.random() < 0.1
@@ -133,7 +133,7 @@ def draw(seed: int) -> Plan:
         auth=auth,
         rows=rows,
         batch_size=batch_size,
-        wave_size=random.randint(4, 14),
+        wave_size=random.randint(5, 16),
         completion_threshold=random.choice((100, 90, 75, 50)),
         slots=random.randint(1, 4),
         spare=random.choice((0, 0, 1, 2)),

@@ -19,11 +19,12 @@ from nsimport_pipeline.record_types.criteria import RecordType, load_catalog
 from nsimport_pipeline.settings import pool_name
 from nsimport_pipeline_tests.acceptance.reference import Row, differences, stored_value
 from nsimport_pipeline_tests.chaos.drive import PAST_THE_END, Story
-from nsimport_pipeline_tests.chaos.installation import Installation
+from nsimport_pipeline_tests.chaos.installation import ALIVE, Installation
 from nsimport_pipeline_tests.chaos.plan import Plan
 
-SETTLING = 40.0
-"""Seconds in which slots are given back, and events that were lost with a process said again."""
+SETTLING = 150.0
+"""Seconds in which slots are given back, and events that were lost with a process said again: the wave sensor looks for
+those once a minute."""
 _MOST = 6
 
 
@@ -206,14 +207,7 @@ class _Look:
 
     def queue(self) -> Iterable[str]:
         """Nothing of this tenant is in the queue or at work."""
-        alive = [
-            dg.DagsterRunStatus.QUEUED,
-            dg.DagsterRunStatus.NOT_STARTED,
-            dg.DagsterRunStatus.STARTING,
-            dg.DagsterRunStatus.STARTED,
-            dg.DagsterRunStatus.CANCELING,
-        ]
-        tenant = dg.RunsFilter(tags={"nsimport/tenant": self.story.lane}, statuses=alive)
+        tenant = dg.RunsFilter(tags={"nsimport/tenant": self.story.lane}, statuses=ALIVE)
         left = _until_none(lambda: [f"{run.run_id} {run.status.value}" for run in self.instance.get_runs(tenant)])
         if left:
             yield f"runs are left {SETTLING:g} s after the end: {', '.join(left)}"
@@ -231,7 +225,7 @@ class _Look:
             yield f"slots are held {SETTLING:g} s after the end by {', '.join(held)}"
 
     def colours(self) -> Iterable[str]:
-        """Each partition of a completed batch is green, and its last materialization is this import's."""
+        """Each partition of a completed batch is green, and no other."""
 
         def odd() -> list[str]:
             return [text for name in self.plan.record_types for text in self._odd_partitions(name)]
@@ -245,12 +239,6 @@ class _Look:
         definition = dg.DynamicPartitionsDefinition(name=f"{self.story.lane}/{name}")
         keys = list(self.instance.get_dynamic_partitions(f"{self.story.lane}/{name}"))
         states = self.instance.get_status_by_partition(key, keys, definition) or {}
-        records = self.instance.fetch_materializations(key, 5000).records
-        last: dict[str, str] = {}
-        for record in records:
-            event = record.asset_materialization
-            if event is not None and event.partition is not None:
-                last.setdefault(event.partition, str(event.metadata["import"].value))
         odd = []
         wanted = [batch["partition_key"] for batch in self.batch_rows if batch["record_type"] == name]
         if sorted(keys) != sorted(wanted):
@@ -261,10 +249,8 @@ class _Look:
             partition, status = batch["partition_key"], batch["status"]
             state = states.get(partition)
             colour = state.value if state else "none"
-            if status == "completed" and (colour != "MATERIALIZED" or last.get(partition) != self.story.import_id):
-                odd.append(f"{name} {partition} is completed and {colour}, last by {last.get(partition)}")
-            if status == "failed" and colour == "MATERIALIZED":
-                odd.append(f"{name} {partition} is failed and {colour}")
+            if (status == "completed") != (colour == "MATERIALIZED"):
+                odd.append(f"{name} {partition} is {status} and {colour}")
         return odd
 
 
