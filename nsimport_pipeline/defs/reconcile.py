@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.defs.materialization import batch_materialization
 from nsimport_pipeline.defs.run_coordinator import ALIVE
+from nsimport_pipeline.defs.signs_of_life import end_the_dead
 from nsimport_pipeline.defs.slots import free_slots_of_the_dead
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.decide import CountAgain, Fold, Rules
@@ -55,6 +56,8 @@ def reconcile(
     are missing are left to the caller, as each is to be started once.
     """
     found = Findings()
+    # First: what they left behind is taken back at once then.
+    _add(found, end_the_dead(instance), "runs declared ended: their process is gone")
     open_jobs = [job for job in jobs if job.state in OPEN_IMPORTS]
     for job in open_jobs:
         settle_import(instance, tenant, engine, job, found)

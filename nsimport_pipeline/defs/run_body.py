@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.defs.checks import TypeChecks
 from nsimport_pipeline.defs.materialization import batch_materialization
+from nsimport_pipeline.defs.signs_of_life import show_life
 from nsimport_pipeline.defs.slots import PoolSlots
 from nsimport_pipeline.errors import NsimportError
 from nsimport_pipeline.imports import store
@@ -91,6 +92,7 @@ class _Run:
         self.checks = TypeChecks(context, tenant, record_type, self.engine)
 
     def events(self) -> Iterator[StepEvent]:
+        show_life(self.context.instance, self.context.run_id)
         _prepare_process()
         ensure_control_tables(self.engine)
         for change in ensure_table(self.engine, self.record_type):

@@ -5,6 +5,7 @@ drawn (``plan.py``), processes (``installation.py``), or what must hold afterwar
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -161,6 +162,10 @@ class Drive:
             self.tell(f"not planned ({code}): {errors.strip()}")
             if self._denied and "login" in errors:
                 self._allow()
+            left_behind = re.search(r"already being imported .* by (\S+):", errors)
+            if left_behind:
+                # Planned by a command that had no database any more to say that it gave up.
+                self.tell(f"cancel: {self.installation.nsimport('cancel', left_behind[1])}")
             time.sleep(1.5)
         self.story.problems.append(f"the import could not be planned: {errors.strip()}")
         return False

@@ -1,0 +1,66 @@
+"""Whether the process of a run still lives: it keeps a file locked, and the system unlocks it however the process ends.
+
+Belongs here: the locks, and declaring runs ended whose process is gone. Does not belong here: what becomes of their
+batches (``imports/decide.py``), or runs that live and stand still (``wave_sensor.py``).
+
+Dagster's code server notices the death of a run it started, but not if it was killed along with it, or with the whole
+machine. Only runs of this host are judged, as a lock says nothing about another's.
+"""
+
+import fcntl
+import socket
+from pathlib import Path
+from typing import IO
+
+import dagster as dg
+
+LOCKS = "run_locks"
+"""Directory below DAGSTER_HOME; in it one for each host, in it a file for each run."""
+
+_held: list[IO[str]] = []
+"""Kept open, and so locked, until this process ends."""
+
+
+def show_life(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Let others see from now on that this process, which carries out a run, lives."""
+    directory = _directory(instance)
+    directory.mkdir(parents=True, exist_ok=True)
+    # Locked before it is seen under its name: whoever finds it unlocked knows that its process is gone.
+    part = directory / f"{run_id}.part"
+    file = part.open("w")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    part.rename(directory / run_id)
+    _held.append(file)
+
+
+def end_the_dead(instance: dg.DagsterInstance) -> int:
+    """Declare the runs ended whose process is gone without having said so. Returns how many."""
+    ended = 0
+    for file in _directory(instance).glob("*"):
+        if file.suffix or _is_locked(file):
+            continue
+        run = instance.get_run_by_id(file.name)
+        if run is not None and not run.is_finished:
+            message = "The process of this run ended without a word: it was killed, or its machine was."
+            if run.status is dg.DagsterRunStatus.CANCELING:
+                instance.report_run_canceled(run, message)
+            else:
+                instance.report_run_failed(run, message)
+            ended += 1
+        file.unlink(missing_ok=True)
+    return ended
+
+
+def _directory(instance: dg.DagsterInstance) -> Path:
+    return Path(instance.root_directory) / LOCKS / socket.gethostname()
+
+
+def _is_locked(file: Path) -> bool:
+    try:
+        with file.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+    except FileNotFoundError:
+        return True  # somebody else has just cleared it away
+    except BlockingIOError:
+        return True
