@@ -105,6 +105,11 @@ class UnknownColumn(PermanentError):
 class RecordNotAvailable(PermanentError):
     """A table that the account does not have, because of a feature, or that the role may not see."""
 
+    def __init__(self, message: str, *, table: str | None = None) -> None:
+        super().__init__(message)
+        self.table = table
+        """Its name, as NetSuite gave it."""
+
 
 class RecordDenied(RecordNotAvailable):
     """A table that the role may not see, or that no account has."""

@@ -6,7 +6,9 @@ import click
 from rich.table import Table
 
 from nsimport_pipeline.commands.options import console, json_option, print_json, tenant_option
+from nsimport_pipeline.commands.probing import account_of, print_account
 from nsimport_pipeline.defs import resources
+from nsimport_pipeline.errors import ConfigurationError, RefusedError
 from nsimport_pipeline.record_types.criteria import RecordType
 from nsimport_pipeline.record_types.graph import closure, generations, levels
 
@@ -14,34 +16,43 @@ from nsimport_pipeline.record_types.graph import closure, generations, levels
 @click.command()
 @click.argument("name", required=False)
 @tenant_option
+@click.option("--probe", is_flag=True, help="Ask the tenant's account again what it has, and keep the answers.")
 @json_option
-def record_types(name: str | None, tenant: str | None, as_json: bool) -> None:
+def record_types(name: str | None, tenant: str | None, probe: bool, as_json: bool) -> None:
     """List record types with level, dependencies, table and key; with NAME, one and its columns.
 
-    The built-in ones, and those in the directory that NSIMPORT_CRITERIA_PATH names.
+    The built-in ones, and those in the directory that NSIMPORT_CRITERIA_PATH names. With --tenant, what its account is
+    known to have of them: available, unavailable (a feature is off), denied (the role may not see it), and the columns
+    that are left out, each with why. Every import asks about what was not asked before; --probe asks again.
     """
+    if probe and tenant is None:
+        raise ConfigurationError("--probe needs --tenant: whose account is to be asked?")
     catalog = resources.catalog()
     level_of = levels(catalog)
     chosen = [catalog.require(name)] if name else sorted(catalog.values(), key=lambda r: (level_of[r.name], r.name))
+    account = None
     if tenant is not None:
         options = resources.settings().tenant(tenant)
-        chosen = [record_type for record_type in chosen if options.options(record_type.name).enabled]
+        chosen = [resources.record_type(options, one.name) for one in chosen if options.options(one.name).enabled]
+        if not chosen:
+            raise RefusedError(f"{name} is not enabled for tenant {tenant!r}: see record_types in the tenants file")
+        account = account_of(tenant, chosen, probe=probe)
     if as_json:
-        documents = [_document(record_type, level_of[record_type.name]) for record_type in chosen]
+        documents = [
+            _document(one, level_of[one.name]) | ({"account": account[one.name]} if account is not None else {})
+            for one in chosen
+        ]
         print_json(documents[0] if name else documents)
         return
-    table = Table("record type", "level", "family", "table", "from", "key", "depends on", box=None)
-    for record_type in chosen:
-        table.add_row(
-            record_type.name,
-            str(level_of[record_type.name]),
-            record_type.family,
-            record_type.table,
-            record_type.source.from_,
-            record_type.source.key,
-            ", ".join(record_type.upstream) or "-",
-        )
+    headings = ("record type", "level", "family", "table", "from", "key", "depends on")
+    table = Table(*headings, *(("account",) if account is not None else ()), box=None)
+    for one in chosen:
+        row = (one.name, str(level_of[one.name]), one.family, one.table, one.source.from_, one.source.key)
+        state = (account[one.name]["state"],) if account is not None else ()
+        table.add_row(*row, ", ".join(one.upstream) or "-", *state)
     console.print(table)
+    if account is not None:
+        print_account(account)
     if name:
         _print_fields(chosen[0])
 

@@ -16,9 +16,11 @@ from rich.table import Table
 from sqlalchemy import Engine
 
 from nsimport_pipeline.commands.options import console, json_option, print_json, tenant_required, wait_option
+from nsimport_pipeline.commands.probing import probe_planned
 from nsimport_pipeline.commands.session import asking, dagster_instance, open_tenant
 from nsimport_pipeline.commands.waiting import say_who_carries_it_out, wait_for
 from nsimport_pipeline.defs import resources
+from nsimport_pipeline.defs.slots import SlottedClient
 from nsimport_pipeline.errors import ConfigurationError, RefusedError
 from nsimport_pipeline.imports.decide import Rules
 from nsimport_pipeline.imports.plan import Plan, PlannedType, chosen_types, make_plan
@@ -54,7 +56,8 @@ def plan(
     asked = _ask(record_types, tenant, no_dependencies, dry=True)
     with dagster_instance() as instance:
         started = time.monotonic()
-        made = _make_plan(asked, instance, wave_size, lambda planned: None, dry=True)
+        with asking(asked.tenant, instance, None) as (_, client):
+            made = _make_plan(asked, client, wave_size, lambda planned: None)
         questions = sum(planned.requests for planned in made.types)
         # Questions are asked side by side; how long one took says how long a batch will.
         per_request = (time.monotonic() - started) / max(1, questions) * min(asked.tenant.slots, len(made.types) or 1)
@@ -118,7 +121,9 @@ def start(asked: Asked, instance: dg.DagsterInstance, wave_size: int | None) -> 
                 if change.kind != "created":
                     console.print(str(change), markup=False)
             tables[name] = target_table(record_type)
-        made = _make_plan(asked, instance, wave_size, _tell_planned)
+        with asking(tenant, instance, engine) as clients:
+            made = _make_plan(asked, clients[1], wave_size, _tell_planned, late=True)
+            probe_planned(engine, tenant, job, made, instance, clients)
     except BaseException as error:
         abandon(engine, job, str(error) or "planning was interrupted", now=_now())
         if isinstance(error, KeyboardInterrupt):
@@ -153,28 +158,28 @@ def _ask(record_types: Sequence[str], tenant_name: str, no_dependencies: bool, *
 
 def _make_plan(
     asked: Asked,
-    instance: dg.DagsterInstance,
+    client: SlottedClient,
     wave_size: int | None,
     on_planned: Callable[[PlannedType], None],
     *,
-    dry: bool = False,
+    late: bool = False,
 ) -> Plan:
-    with asking(asked.tenant, instance, None if dry else asked.engine) as (_, client):
-        return make_plan(
-            asked.catalog,
-            asked.chosen,
-            client=client,
-            wave_size=wave_size or asked.tenant.wave_size,
-            batch_sizes={name: asked.tenant.options(name).batch_size for name in asked.chosen},
-            workers=asked.tenant.slots,
-            late=not dry,
-            on_planned=on_planned,
-        )
+    return make_plan(
+        asked.catalog,
+        asked.chosen,
+        client=client,
+        wave_size=wave_size or asked.tenant.wave_size,
+        batch_sizes={name: asked.tenant.options(name).batch_size for name in asked.chosen},
+        workers=asked.tenant.slots,
+        late=late,
+        on_planned=on_planned,
+    )
 
 
 def _tell_planned(planned: PlannedType) -> None:
     if planned.unavailable:
-        console.print(f"  {planned.record_type}: left out: {planned.unavailable}", markup=False)
+        state = "denied" if planned.denied else "left out"
+        console.print(f"  {planned.record_type}: {state}: {planned.unavailable}", markup=False)
     elif not planned.planned:
         console.print(f"  {planned.record_type}: about {planned.records:,} records, planned when its parents are in")
     else:
@@ -198,6 +203,7 @@ def _plan_document(made: Plan, tenant: Tenant, seconds_per_request: float) -> di
                 "partitions": len(planned.ranges),
                 "planning_requests": planned.requests,
                 "unavailable": planned.unavailable,
+                "denied": planned.denied,
             }
             for planned in made.types
         ],
@@ -207,7 +213,7 @@ def _plan_document(made: Plan, tenant: Tenant, seconds_per_request: float) -> di
 def _print_plan(made: Plan, document: dict[str, object]) -> None:
     table = Table("level", "record type", "records", "partitions", "", box=None)
     for planned in made.types:
-        note = f"left out: {planned.unavailable}" if planned.unavailable else ""
+        note = f"{'denied' if planned.denied else 'left out'}: {planned.unavailable}" if planned.unavailable else ""
         table.add_row(str(planned.level), planned.record_type, f"{planned.records:,}", str(len(planned.ranges)), note)
     console.print(table)
     console.print(

@@ -274,11 +274,16 @@ def print_summary(document: Status) -> None:
         )
     console.print(table)
     for record_type in document["record_types"]:
+        name, columns = record_type["name"], record_type["columns_left_out"]
         if record_type["unavailable"]:
-            console.print(f"{record_type['name']}: left out: {record_type['unavailable']}", markup=False)
-        for name, check in record_type["checks"].items():
-            if not check["passed"] and name != "complete":
-                console.print(f"{record_type['name']}: {name}: {check['detail']}", style="yellow", markup=False)
+            state = "denied" if record_type["state"] == "denied" else "left out"
+            console.print(f"{name}: {state}: {record_type['unavailable']}", markup=False)
+        elif columns:
+            why = f"nsimport record-types {name} --tenant {document['tenant']}"
+            console.print(f"{name}: columns left out: {', '.join(columns)} (`{why}` says why)", markup=False)
+        for key, check in record_type["checks"].items():
+            if not check["passed"] and key != "complete":
+                console.print(f"{name}: {key}: {check['detail']}", style="yellow", markup=False)
     console.print(
         f"{document['import_id']}: {document['state']}: {document['reason']} "
         f"({document['records_per_second']:,.0f} records/s)",
@@ -292,6 +297,7 @@ def _style(state: str) -> str:
         "completed": "green",
         "completed_with_failures": "yellow",
         "failed": "red",
+        "denied": "red",
         "cancelled": "yellow",
         "running": "cyan",
         "processing": "cyan",

@@ -8,16 +8,23 @@ missing from the import. Where NetSuite says the same for both, the criteria dec
 there in every account.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Literal, Protocol
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
-from nsimport_pipeline.errors import AccessDenied, ImportFailure, RecordDenied, RecordNotAvailable, UnsupportedSearch
+from nsimport_pipeline.errors import (
+    AccessDenied,
+    Category,
+    ImportFailure,
+    RecordDenied,
+    RecordNotAvailable,
+    UnsupportedSearch,
+)
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.columns import Ask, Columns
 from nsimport_pipeline.imports.records import AccountType, LeftOut
@@ -142,24 +149,43 @@ def probe_account(
     return absent + probe(questions, patient=patient, brisk=brisk, workers=workers, now=now, on_probed=on_probed)
 
 
-def keep(engine: Engine, found: Iterable[AccountType]) -> None:
-    """Store what is known of record types, in place of what was known."""
+def keep(engine: Engine, found: Sequence[AccountType], *, import_id: str | None = None) -> None:
+    """Store what is known of record types, in place of what was known; ``import_id``: the import that found it out.
+
+    A column that is refused is a fact about the account, so it is no failure of the import; one that makes NetSuite
+    fail is.
+    """
     with engine.begin() as connection:
         serialise(connection)
         store.keep_account_types(connection, found)
+        for one in found if import_id is not None else ():
+            _tell(connection, import_id or "", one.record_type, one.left_out, one.checked_at, Category.API_UNAVAILABLE)
 
 
 def record_left_out(engine: Engine, import_id: str, record_type: str, found: Sequence[LeftOut], now: datetime) -> None:
-    """Keep columns that an import found it cannot fetch, and say so in its journal."""
+    """Keep columns of which a run found, in the middle of its work, that they cannot be fetched."""
     with engine.begin() as connection:
         serialise(connection)
         store.leave_out(connection, record_type, found, now)
-        for one in found:
+        _tell(connection, import_id, record_type, found, now, *Category)
+
+
+def _tell(
+    connection: Connection,
+    import_id: str,
+    record_type: str,
+    found: Sequence[LeftOut],
+    now: datetime,
+    *failures: Category,
+) -> None:
+    """Into the import's journal: every column as an event, those of the categories ``failures`` as errors too."""
+    for one in found:
+        if one.category in failures:
             store.record_error(
                 connection, import_id, one.category, one.reason, now, record_type=record_type, column=one.column
             )
-            message = f"{one.column}: {one.reason}"
-            store.record_event(connection, import_id, "column_left_out", now, record_type=record_type, message=message)
+        message = f"{one.column}: {one.reason}"
+        store.record_event(connection, import_id, "column_left_out", now, record_type=record_type, message=message)
 
 
 def _probe(question: Question, patient: Querier, brisk: Querier, now: Callable[[], datetime]) -> AccountType:

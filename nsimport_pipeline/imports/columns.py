@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
-from nsimport_pipeline.errors import ApiUnavailable, Category, ServerError, TimedOut, UnknownColumn
+from nsimport_pipeline.errors import ApiUnavailable, Category, RecordNotAvailable, ServerError, TimedOut, UnknownColumn
 from nsimport_pipeline.imports.records import LeftOut
 from nsimport_pipeline.netsuite.retrying import RetryPolicy
 from nsimport_pipeline.netsuite.suiteql import Selected, without
@@ -41,8 +41,8 @@ def search(columns: Sequence[T], *, known: bool = False) -> Generator[tuple[T, .
 def find_broken(columns: Sequence[Selected], patient: Ask[object], brisk: Ask[object]) -> list[Selected]:
     """The columns that make NetSuite fail (500) by themselves; none if it fails without them too, or not any more.
 
-    ``columns``: the key first. A column is blamed only if asking for it alone fails with all patience, while asking
-    for the key alone does not. Raises any other failure of NetSuite.
+    ``columns``: those that identify a record, and others. One of the others is blamed only if asking for it alone fails
+    with all patience, while asking for the former alone does not. Raises any other failure of NetSuite.
     """
     identifying = [column for column in columns if column.identifies]
     others = [column for column in columns if not column.identifies]
@@ -110,22 +110,30 @@ class Columns:
             columns = self.selected
             try:
                 return patient(columns), columns
-            except (UnknownColumn, ServerError) as error:
+            except (UnknownColumn, RecordNotAvailable, ServerError) as error:
                 if not self._mended(error, columns, patient, brisk):
                     raise
 
     def _mended(
-        self, error: UnknownColumn | ServerError, columns: tuple[Selected, ...], patient: Ask[T], brisk: Ask[object]
+        self,
+        error: UnknownColumn | RecordNotAvailable | ServerError,
+        columns: tuple[Selected, ...],
+        patient: Ask[T],
+        brisk: Ask[object],
     ) -> bool:
         """Whether it is worth another try, with fewer columns."""
         if isinstance(error, UnknownColumn):
             return self._leave_out(columns, [LeftOut(error.column, error.category, str(error))])
+        if isinstance(error, RecordNotAvailable):
+            # Some columns are computed from another table.
+            computed = [one for one in columns if one.column is None and error.table and one.reads(error.table)]
+            return self._leave_out(columns, [LeftOut(one.alias, error.category, str(error)) for one in computed])
         with self._searching:
             if self.selected is not columns:  # somebody else found a column meanwhile
                 return True
             try:
                 broken = find_broken(columns, patient, brisk)
-            except UnknownColumn as refused:
+            except (UnknownColumn, RecordNotAvailable) as refused:
                 return self._mended(refused, columns, patient, brisk)
             reason = f"every statement with this column fails: {error}"
             found = [LeftOut(one.alias, Category.API_UNAVAILABLE, reason) for one in broken]

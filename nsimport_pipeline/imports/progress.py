@@ -13,7 +13,7 @@ from sqlalchemy.engine import RowMapping
 
 from nsimport_pipeline.imports import estimate, store
 from nsimport_pipeline.imports.decide import Snapshot, explain
-from nsimport_pipeline.imports.records import ImportJob, TypePlan, Wave
+from nsimport_pipeline.imports.records import AccountType, ImportJob, TypePlan, Wave
 from nsimport_pipeline.imports.states import OPEN_IMPORTS, TERMINAL_BATCHES, BatchState, ImportState
 from nsimport_pipeline.netsuite.circuit import Circuit
 
@@ -33,6 +33,7 @@ def status(
         return None
     types, waves = store.type_plans(connection, import_id), store.waves(connection, import_id)
     counts = store.batch_counts(connection, import_id)
+    account = store.account_types(connection)
     recent = store.recent_work(connection, import_id, now - RECENT)
     circuit = store.circuit_of(connection, job.tenant)
     rate = _rate(job, counts, recent[0], now)
@@ -51,7 +52,7 @@ def status(
         "progress": _progress(job, expected, settled),
         "records_per_second": round(rate, 1),
         "eta_seconds": _time_left(job, types, counts, recent[1], now) if is_open else 0,
-        "record_types": [_type_status(plan, counts, job) for plan in types],
+        "record_types": [_type_status(plan, counts, job, account.get(plan.record_type)) for plan in types],
         "waves": [_wave_status(wave, counts) for wave in waves],
         "circuit": _circuit_status(circuit),
         "slots": dict(slots or {"limit": 0, "in_use": 0, "waiting": 0}),
@@ -132,7 +133,7 @@ def _ending(job: ImportJob) -> str:
     return job.failure_reason or reasons.get(job.state, job.state.value)
 
 
-def _type_status(plan: TypePlan, counts: Sequence[RowMapping], job: ImportJob) -> Status:
+def _type_status(plan: TypePlan, counts: Sequence[RowMapping], job: ImportJob, account: AccountType | None) -> Status:
     own = [row for row in counts if row["record_type"] == plan.record_type]
     batches = _by_state(own)
     return {
@@ -140,6 +141,7 @@ def _type_status(plan: TypePlan, counts: Sequence[RowMapping], job: ImportJob) -
         "level": plan.level,
         "state": _type_state(plan, batches, job),
         "unavailable": plan.unavailable,
+        "columns_left_out": [one.column for one in account.left_out] if account else [],
         "batches": batches,
         "records": {
             "expected": plan.expected,

@@ -67,16 +67,19 @@ def parse_page(body: bytes, limit: int, offset: int) -> Page:
     return Page([_row(item, lowered) for item in items], total, bool(document.get("hasMore", total > offset + limit)))
 
 
-def key_count(page: Page) -> KeyCount:
-    """The answer to ``suiteql.count_statement``. Raises IncompleteResponse if it is none."""
+def key_count(page: Page, *, distinct: bool = True) -> KeyCount:
+    """The answer to ``suiteql.count_statement``. Raises IncompleteResponse if it is none.
+
+    ``distinct``: no two records have the same key, as only those of derived types do, which go by their parent's.
+    """
     try:
         (row,) = page.items
         n = _integer(row["n"])
         low, high = (_integer(row["low"]), _integer(row["high"])) if n else (None, None)
     except (ValueError, KeyError):
         raise IncompleteResponse("NetSuite's answer to a count has no number of records, or no keys") from None
-    # Different keys: there cannot be more records than numbers between the first and the last.
-    if n < 0 or (low is not None and high is not None and n > high - low + 1):
+    # Of different keys there cannot be more than numbers between the first and the last.
+    if n < 0 or (low is not None and high is not None and n > high - low + 1 and distinct):
         raise IncompleteResponse(f"NetSuite's answer to a count, {n} records from {low} to {high}, cannot be true")
     return KeyCount(n, low, high)
 

@@ -179,7 +179,8 @@ class NetSuiteClient:
 
     def count(self, record_type: RecordType, low: int | None = None, high: int | None = None) -> KeyCount:
         """How many records NetSuite has now with ``low < key <= high``, and between which keys."""
-        return key_count(self.query(count_statement(record_type, low, high), check=key_count))
+        read = partial(key_count, distinct=not record_type.derived_from)
+        return read(self.query(count_statement(record_type, low, high), check=read))
 
     def fetch_range(
         self, record_type: RecordType, low: int | None, high: int | None, columns: Sequence[Selected]

@@ -136,7 +136,8 @@ def _classify(status: int, refusal: _Refusal) -> ImportFailure:
     if match := _NO_RECORD.search(refusal.text):
         return RecordNotAvailable(
             f"{said}: the account has no table {redact(match.group(1))!r}, or the role may not see it: "
-            "check the feature it belongs to and the role's permissions"
+            "check the feature it belongs to and the role's permissions",
+            table=match.group(1),
         )
     if match := _NO_SEARCH.search(refusal.text):
         return RecordDenied(f"{said}: the role may not see table {redact(match.group(1))!r}, or there is none")

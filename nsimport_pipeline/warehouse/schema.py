@@ -153,6 +153,16 @@ def ensure_table(
         raise type(failure)(f"table {record_type.table}: {failure}") from None
 
 
+def leftover_columns(engine: Engine, record_type: RecordType) -> list[str]:
+    """The columns that the table has and the criteria do not ask for (any more); none if there is no table."""
+    try:
+        with read_only(engine).connect() as connection:
+            found = [column["name"] for column in sa.inspect(connection).get_columns(record_type.table)]
+    except sa.exc.NoSuchTableError:
+        return []
+    return [name for name in found if name not in target_table(record_type).columns]
+
+
 def _column(name: str, shape: Shape, field: FieldSpec | None) -> sa.Column[Any]:
     default = None if field is None or shape.bytes is not None else _server_default(shape, field.default)
     return sa.Column(

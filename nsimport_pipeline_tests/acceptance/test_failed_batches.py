@@ -11,8 +11,8 @@ import pytest
 from nsimport_pipeline_tests.acceptance.environment import Environment
 
 OPPORTUNITY = dg.AssetKey(["solo", "opportunity"])
-FIRST_TRY, ATTEMPTS = 4, 4
-"""A count and a boundary query plan three batches; the second batch is the fourth request, tried four times."""
+FIRST_TRY, ATTEMPTS = 5, 4
+"""A count, a boundary query and a probe plan three batches; the second batch is the fifth request, tried four times."""
 
 
 @pytest.fixture(scope="module")

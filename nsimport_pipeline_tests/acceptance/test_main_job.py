@@ -114,6 +114,7 @@ def test_each_record_type_is_complete_and_in_sync(on_mysql: Environment, status:
             "level": LEVELS[entry["name"]],
             "state": "completed",
             "unavailable": None,
+            "columns_left_out": [],
             "batches": {
                 **dict.fromkeys(("pending", "dispatched", "processing", "retrying", "failed", "cancelled"), 0),
                 "total": batches,
