@@ -16,6 +16,7 @@ from nsimport_pipeline.commands.processes import daemon_runs
 from nsimport_pipeline.commands.session import dagster_instance, find_import, only_tenant, read_tenant
 from nsimport_pipeline.commands.steering import reset_waves
 from nsimport_pipeline.commands.waiting import current_status, follow, print_summary, say_interrupted
+from nsimport_pipeline.defs.resources import catalog
 from nsimport_pipeline.defs.slots import free_slots_of_the_dead, slot_use
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.progress import Status
@@ -46,7 +47,7 @@ def status(import_id: str | None, tenant: str | None, as_json: bool) -> None:
     owner, engine = read_tenant(only_tenant(tenant))
     with read_only(engine).connect() as connection:
         jobs = store.latest_jobs(connection, LATEST)
-        documents = [status_of(connection, job.import_id, datetime.now(UTC)) for job in jobs]
+        documents = [status_of(connection, job.import_id, datetime.now(UTC), catalog=catalog()) for job in jobs]
     if as_json:
         print_json(documents)
         return

@@ -23,6 +23,7 @@ from sqlalchemy import Engine
 from nsimport_pipeline.commands.options import console
 from nsimport_pipeline.commands.processes import LOGS, Services, daemon_command, daemon_runs, forget_daemons
 from nsimport_pipeline.commands.session import ensure_dagster_home
+from nsimport_pipeline.defs.resources import catalog
 from nsimport_pipeline.defs.slots import slot_use
 from nsimport_pipeline.errors import NsimportError
 from nsimport_pipeline.imports.progress import Status, status
@@ -117,7 +118,7 @@ def current_status(instance: dg.DagsterInstance, engine: Engine, tenant: Tenant,
     """The status document of an import, with the tenant's slots. Raises NsimportError if the import is gone."""
     use = slot_use(instance, tenant)
     with read_only(engine).connect() as connection:
-        document = status(connection, import_id, datetime.now(UTC), slots=asdict(use))
+        document = status(connection, import_id, datetime.now(UTC), catalog=catalog(), slots=asdict(use))
     if document is None:
         raise NsimportError(f"import {import_id} is gone from the database")
     return document
@@ -281,6 +282,9 @@ def print_summary(document: Status) -> None:
         elif columns:
             why = f"nsimport record-types {name} --tenant {document['tenant']}"
             console.print(f"{name}: columns left out: {', '.join(columns)} (`{why}` says why)", markup=False)
+        if partial := record_type["partial_parents"]:
+            said = f"{name}: built on partial data: not all of {', '.join(partial)} arrived"
+            console.print(said, style="yellow", markup=False)
         for key, check in record_type["checks"].items():
             if not check["passed"] and key != "complete":
                 console.print(f"{name}: {key}: {check['detail']}", style="yellow", markup=False)

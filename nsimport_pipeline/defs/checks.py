@@ -4,7 +4,8 @@ Belongs here: the Dagster side of checks, and asking NetSuite for the final coun
 looks at and when it passes (``imports/finish.py``).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +15,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from nsimport_pipeline.defs import names, resources
-from nsimport_pipeline.errors import ImportFailure, RefusedError
+from nsimport_pipeline.errors import ImportFailure, NotAnswering, RefusedError
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.batch import Interrupted
 from nsimport_pipeline.imports.finish import CHECKS, COMPLETE, REFERENCES, check_names, take_checks
@@ -42,19 +43,29 @@ class TypeChecks:
     engine: Engine
     source_count: int | None = None
 
-    def count_source(self, job: ImportJob, client: NetSuiteClient, besides: Sequence[str] = ()) -> None:
-        """Ask NetSuite for the record type's count, if only the partitions ``besides`` are unfinished."""
+    def count_source(
+        self, job: ImportJob, client: NetSuiteClient, wait: Callable[[], bool], besides: Sequence[str] = ()
+    ) -> None:
+        """Ask NetSuite for the record type's count, if only the partitions ``besides`` are unfinished.
+
+        ``wait`` returns when NetSuite answers; False if nobody wants to know any more. An outage that breaks the
+        question off is sat out, so that it costs no batch an attempt.
+        """
         if job.origin == "manual":
             return
         with read_only(self.engine).connect() as connection:
             if store.unfinished_batches(connection, job.import_id, self.record_type.name, besides):
                 return
         try:
-            self.source_count = client.count(self.record_type, None, self._plan(job).upper_bound).n
+            while self.source_count is None and wait():
+                with suppress(NotAnswering):
+                    self.source_count = client.count(self.record_type, None, self._plan(job).upper_bound).n
         except (ImportFailure, Interrupted) as error:
             self.context.log.warning(f"the final count could not be taken: {error}")
 
-    def at_the_end(self, job: ImportJob, client: NetSuiteClient) -> Iterator[dg.AssetCheckResult]:
+    def at_the_end(
+        self, job: ImportJob, client: NetSuiteClient, wait: Callable[[], bool]
+    ) -> Iterator[dg.AssetCheckResult]:
         """Take and keep the checks, if the record type's last batch is settled and nobody has yet."""
         if job.origin == "manual":
             return
@@ -65,7 +76,7 @@ class TypeChecks:
             return
         if self.source_count is None:
             # Two runs that end together each take the other for unfinished.
-            self.count_source(job, client)
+            self.count_source(job, client, wait)
         try:
             yield from self._take(job, keep=True)
         except SQLAlchemyError as error:

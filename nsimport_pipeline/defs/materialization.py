@@ -3,13 +3,17 @@
 Belongs here: its metadata. Does not belong here: when it is reported (``run_body.py``, ``reconcile.py``).
 """
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from nsimport_pipeline.imports.records import Batch, BatchStats
 
 
-def batch_materialization(key: dg.AssetKey, import_id: str, batch: Batch, stats: BatchStats) -> dg.AssetMaterialization:
-    """What a committed batch read, wrote and took."""
+def batch_materialization(
+    key: dg.AssetKey, import_id: str, batch: Batch, stats: BatchStats, partial_parents: Sequence[str]
+) -> dg.AssetMaterialization:
+    """What a committed batch read, wrote and took, and which of its record type's parents are not there in full."""
     seconds = stats.fetch_seconds + stats.transform_seconds + stats.write_seconds
     return dg.AssetMaterialization(
         asset_key=key,
@@ -31,5 +35,6 @@ def batch_materialization(key: dg.AssetKey, import_id: str, batch: Batch, stats:
             "netsuite_key_high": batch.range.high,
             "import": import_id,
             "wave": batch.wave,
+            **({"partial_parents": ", ".join(partial_parents)} if partial_parents else {}),
         },
     )

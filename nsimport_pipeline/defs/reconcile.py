@@ -23,6 +23,7 @@ from nsimport_pipeline.defs.signs_of_life import end_the_dead
 from nsimport_pipeline.defs.slots import free_slots_of_the_dead
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.decide import CountAgain, Fold, Rules
+from nsimport_pipeline.imports.partial import partial_parents_of
 from nsimport_pipeline.imports.records import Batch, Hold, ImportJob, RunView
 from nsimport_pipeline.imports.settle import Outcome, settle
 from nsimport_pipeline.imports.states import OPEN_IMPORTS, BatchState
@@ -192,8 +193,9 @@ def mend_colours(
         for import_id, batch in lost:
             with read_only(engine).connect() as connection:
                 stats = store.batch_stats(connection, batch)
+                partial = partial_parents_of(connection, import_id, record_type, resources.catalog())
             key = names.asset_key(tenant.name, record_type)
-            instance.report_runless_asset_event(batch_materialization(key, import_id, batch, stats))
+            instance.report_runless_asset_event(batch_materialization(key, import_id, batch, stats, partial))
         _add(
             found, len(lost), f"partitions of {record_type} shown as materialized: their event was lost with their run"
         )

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -31,7 +32,8 @@ from nsimport_pipeline.imports.breaker import TenantCircuit
 from nsimport_pipeline.imports.columns import Columns
 from nsimport_pipeline.imports.decide import Rules
 from nsimport_pipeline.imports.execute import Throttle, execute
-from nsimport_pipeline.imports.records import Batch, ImportJob, new_import_id
+from nsimport_pipeline.imports.partial import partial_parents_of
+from nsimport_pipeline.imports.records import Batch, BatchStats, ImportJob, new_import_id
 from nsimport_pipeline.imports.rollout import require_on
 from nsimport_pipeline.imports.settle import settle
 from nsimport_pipeline.imports.start import manual_import
@@ -88,6 +90,7 @@ class _Run:
         self.stop = threading.Event()
         self.done = 0
         self.failed: list[Result] = []
+        self.partial_parents: tuple[str, ...] = ()
         self.parents: list[Table] = []
         self.checks = TypeChecks(context, tenant, record_type, self.engine)
 
@@ -106,10 +109,16 @@ class _Run:
             batches = store.batches_of(connection, job.import_id, self.record_type.name, self.context.partition_keys)
             below = store.unfinished_below(connection, job.import_id, batches[0].level) if batches else 0
             done_before = [(b, store.batch_stats(connection, b)) for b in batches if b.state is BatchState.COMPLETED]
+            # Lower levels are settled by now.
+            self.partial_parents = partial_parents_of(
+                connection, job.import_id, self.record_type.name, resources.catalog()
+            )
+        if self.partial_parents:
+            self.context.log.warning(f"built on partial data of {', '.join(self.partial_parents)}")
         # Completed by an earlier run whose event may have been lost with its process: said again, not done again.
         for batch, stats in done_before:
             self.done += 1
-            yield batch_materialization(self.key, job.import_id, batch, stats)
+            yield self._materialization(job, batch, stats)
         # What failed for good is done again only if somebody executes a run again by hand.
         again = self.context.run.parent_run_id is not None
         work = [b for b in batches if not b.terminal or (again and b.state is not BatchState.COMPLETED)]
@@ -124,7 +133,8 @@ class _Run:
         with NetSuiteClient(self.tenant, sleep=self._sleep, listener=retries, breaker=circuit) as client:
             shop = self._workshop(job, client, retries, circuit)
             yield from self._work(job, work, shop, throttle)
-            yield from self.checks.at_the_end(job, client)
+            self.stop.clear()  # the crew is gone; a wait for the final count need not be broken off
+            yield from self.checks.at_the_end(job, client, partial(await_netsuite, shop))
         settle(self.engine, job.import_id, rules=Rules.of(self.tenant), now=_now)
         self._report_failures(job, len(batches))
 
@@ -136,14 +146,12 @@ class _Run:
 
         def closing() -> None:
             # NetSuite counts while this run's last batches, which may be the record type's last, are written.
-            with contextlib.suppress(Interrupted):
-                if await_netsuite(shop):
-                    self.checks.count_source(job, shop.client, self.context.partition_keys)
+            self.checks.count_source(job, shop.client, partial(await_netsuite, shop), self.context.partition_keys)
 
         for result in execute(work, shop, slots=slots, throttle=throttle, stop=self.stop, closing=closing):
             self.done += result.settled
             if result.outcome == "completed":
-                yield batch_materialization(self.key, job.import_id, result.batch, result.stats)
+                yield self._materialization(job, result.batch, result.stats)
             elif result.reason is not None:
                 self.failed.append(result)
                 self.context.log.warning(
@@ -222,6 +230,9 @@ class _Run:
 
     def _tell_progress(self) -> None:
         self.context.instance.add_run_tags(self.context.run_id, {names.DONE: str(self.done)})
+
+    def _materialization(self, job: ImportJob, batch: Batch, stats: BatchStats) -> dg.AssetMaterialization:
+        return batch_materialization(self.key, job.import_id, batch, stats, self.partial_parents)
 
     def _report_failures(self, job: ImportJob, batches: int) -> None:
         if not self.failed:

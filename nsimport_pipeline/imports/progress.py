@@ -13,9 +13,12 @@ from sqlalchemy.engine import RowMapping
 
 from nsimport_pipeline.imports import estimate, store
 from nsimport_pipeline.imports.decide import Snapshot, explain
+from nsimport_pipeline.imports.partial import lacking_types, partial_parents
 from nsimport_pipeline.imports.records import AccountType, ImportJob, TypePlan, Wave
 from nsimport_pipeline.imports.states import OPEN_IMPORTS, TERMINAL_BATCHES, BatchState, ImportState
+from nsimport_pipeline.imports.stuck import stuck_since
 from nsimport_pipeline.netsuite.circuit import Circuit
+from nsimport_pipeline.record_types.criteria import RecordType
 
 RECENT = timedelta(seconds=30)
 """Throughput is taken over this long."""
@@ -25,7 +28,12 @@ Status = dict[str, Any]
 
 
 def status(
-    connection: Connection, import_id: str, now: datetime, *, slots: Mapping[str, int] | None = None
+    connection: Connection,
+    import_id: str,
+    now: datetime,
+    *,
+    catalog: Mapping[str, RecordType],
+    slots: Mapping[str, int] | None = None,
 ) -> Status | None:
     """The status document of an import; None if there is none with that id. ``slots``: limit, in_use, waiting."""
     job = store.find_job(connection, import_id)
@@ -41,19 +49,25 @@ def status(
     expected += sum(plan.expected for plan in types if plan.to_plan)
     settled = sum(int(row["expected"]) for row in counts if row["status"] in _TERMINAL)
     is_open = job.state in OPEN_IMPORTS
+    stuck = stuck_since(connection, job, waves, circuit) if is_open else None
+    upstream = {name: record_type.upstream for name, record_type in catalog.items()}
+    partial = partial_parents(types, lacking_types(counts), upstream)
     return {
         "import_id": job.import_id,
         "tenant": job.tenant,
         "mode": job.mode,
         "state": job.state.value,
-        "reason": _reason(connection, job, types, waves, circuit, now) if is_open else _ending(job),
+        "reason": _reason(connection, job, types, waves, circuit, stuck, now) if is_open else _ending(job),
         "created_at": _iso(job.created_at),
         "finished_at": _iso(job.finished_at),
         "progress": _progress(job, expected, settled),
         "records_per_second": round(rate, 1),
         "eta_seconds": _time_left(job, types, counts, recent[1], now) if is_open else 0,
-        "record_types": [_type_status(plan, counts, job, account.get(plan.record_type)) for plan in types],
-        "waves": [_wave_status(wave, counts) for wave in waves],
+        "record_types": [
+            _type_status(plan, counts, job, account.get(plan.record_type), partial.get(plan.record_type, ()))
+            for plan in types
+        ],
+        "waves": [_wave_status(wave, counts, stuck) for wave in waves],
         "circuit": _circuit_status(circuit),
         "slots": dict(slots or {"limit": 0, "in_use": 0, "waiting": 0}),
         "failures": {category.value: n for category, n in store.error_counts(connection, import_id).items()},
@@ -116,11 +130,16 @@ def _reason(
     types: Sequence[TypePlan],
     waves: Sequence[Wave],
     circuit: Circuit,
+    stuck: tuple[int, datetime] | None,
     now: datetime,
 ) -> str:
     """Why an open import is where it is; takes every batch to tell."""
     batches = store.batches(connection, job.import_id)
-    return explain(Snapshot(job, tuple(types), tuple(waves), tuple(batches), None, circuit=circuit), now)
+    reason = explain(Snapshot(job, tuple(types), tuple(waves), tuple(batches), None, circuit=circuit), now)
+    if stuck is None:
+        return reason
+    wave, since = stuck
+    return f"{reason}; wave {wave} is stuck: nothing has moved since {since:%H:%M:%S} UTC"
 
 
 def _ending(job: ImportJob) -> str:
@@ -133,7 +152,9 @@ def _ending(job: ImportJob) -> str:
     return job.failure_reason or reasons.get(job.state, job.state.value)
 
 
-def _type_status(plan: TypePlan, counts: Sequence[RowMapping], job: ImportJob, account: AccountType | None) -> Status:
+def _type_status(
+    plan: TypePlan, counts: Sequence[RowMapping], job: ImportJob, account: AccountType | None, partial: Sequence[str]
+) -> Status:
     own = [row for row in counts if row["record_type"] == plan.record_type]
     batches = _by_state(own)
     return {
@@ -141,6 +162,7 @@ def _type_status(plan: TypePlan, counts: Sequence[RowMapping], job: ImportJob, a
         "level": plan.level,
         "state": _type_state(plan, batches, job),
         "unavailable": plan.unavailable,
+        "partial_parents": list(partial),
         "columns_left_out": [one.column for one in account.left_out] if account else [],
         "batches": batches,
         "records": {
@@ -183,7 +205,7 @@ def _type_state(plan: TypePlan, batches: Mapping[str, int], job: ImportJob) -> s
     return "pending" if batches["pending"] + batches["dispatched"] == total else "running"
 
 
-def _wave_status(wave: Wave, counts: Iterable[RowMapping]) -> Status:
+def _wave_status(wave: Wave, counts: Iterable[RowMapping], stuck: tuple[int, datetime] | None) -> Status:
     own = _by_state(row for row in counts if row["wave_number"] == wave.number)
     return {
         "number": wave.number,
@@ -193,6 +215,7 @@ def _wave_status(wave: Wave, counts: Iterable[RowMapping]) -> Status:
         "completed": own["completed"],
         "failed": own["failed"],
         "retried": wave.retried,
+        "stuck": stuck is not None and stuck[0] == wave.number,
         "dispatched_at": _iso(wave.dispatched_at),
         "completed_at": _iso(wave.completed_at),
     }

@@ -21,6 +21,7 @@ from nsimport_pipeline.errors import (
 )
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.decide import PLANNING_PATIENCE
+from nsimport_pipeline.imports.partial import partial_parents_of
 from nsimport_pipeline.imports.progress import status
 from nsimport_pipeline.imports.records import TypePlan
 from nsimport_pipeline.imports.settle import Outcome
@@ -33,10 +34,14 @@ from nsimport_pipeline.imports.states import (
     ImportState,
 )
 from nsimport_pipeline.imports.steer import resume_import
+from nsimport_pipeline.imports.stuck import note_stuck_wave
+from nsimport_pipeline.record_types.criteria import load_catalog
 from nsimport_pipeline.warehouse.engine import make_engine
 from nsimport_pipeline.warehouse.migrate import ensure_control_tables
 from nsimport_pipeline.warehouse.schema import ensure_table
 from nsimport_pipeline_tests.integration.imports_world import LINES, START, FakeRun, World, tenant
+
+CATALOG = load_catalog()
 
 
 @pytest.fixture(scope="module")
@@ -824,6 +829,56 @@ def test_a_batch_whose_process_died_is_tried_again_after_a_delay_only(engine: En
     ]
 
 
+# ---------------------------------------------------------------- what status says
+
+
+def document_of(world: World) -> dict[str, Any]:
+    with world.engine.connect() as connection:
+        document = status(connection, world.id, world.now, catalog=CATALOG)
+    assert document is not None
+    return document
+
+
+def test_what_goes_on_although_a_parent_failed_is_marked_until_that_is_mended(engine: Engine) -> None:
+    world = World(engine, [("subsidiary", 0, 2), ("customer", 1, 1), ("sales_order", 2, 1)], retry_attempts=0).plan()
+
+    def marked() -> dict[str, list[str]]:
+        return {entry["name"]: entry["partial_parents"] for entry in document_of(world)["record_types"]}
+
+    world.tick()
+    assert marked() == {"subsidiary": [], "customer": [], "sales_order": []}
+    world.work_through(run_of(world, 1), besides=["1000"])
+    world.calm()
+    assert world.job.state is ImportState.COMPLETED_WITH_FAILURES
+    assert marked() == {"subsidiary": [], "customer": ["subsidiary"], "sales_order": ["subsidiary"]}
+    with engine.connect() as connection:
+        assert partial_parents_of(connection, world.id, "customer", CATALOG) == ("subsidiary",)
+
+    world.retry()
+    world.calm()
+    assert marked() == {"subsidiary": [], "customer": [], "sales_order": []}
+
+
+def test_a_stuck_wave_is_marked_until_something_moves(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 3)]).plan()
+    world.tick()
+    run = run_of(world, 1)
+    world.begin(run)
+    batch = world.claim(run)
+    assert batch is not None
+    world.wait(2000)
+    assert "stuck" not in document_of(world)["reason"]
+    assert note_stuck_wave(engine, world.job, 1800, world.now) == 1
+    world.wait(60)
+    document = document_of(world)
+    assert document["reason"].endswith("; wave 1 is stuck: nothing has moved since 12:00:00 UTC")
+    assert [wave["stuck"] for wave in document["waves"]] == [True]
+
+    world.complete(run, batch)
+    assert "stuck" not in document_of(world)["reason"]
+    assert [wave["stuck"] for wave in document_of(world)["waves"]] == [False]
+
+
 # ---------------------------------------------------------------- derived record types
 
 
@@ -862,7 +917,7 @@ def test_the_import_does_not_end_with_the_last_parent_batch_while_lines_are_not_
 def test_nobody_counts_lines_that_are_not_planned_as_zero_batches_done(engine: Engine) -> None:
     world, _ = parents_done(engine)
     with engine.connect() as connection:
-        document = status(connection, world.id, world.now)
+        document = status(connection, world.id, world.now, catalog=CATALOG)
     assert document is not None
     lines = document["record_types"][-1]
     assert (lines["state"], lines["batches"]["total"], lines["records"]["expected"]) == ("pending", 0, 3000)
