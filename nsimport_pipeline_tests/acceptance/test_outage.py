@@ -29,7 +29,7 @@ def environment(tmp_path: Path) -> Iterator[Environment]:
 def test_an_outage_is_sat_out_with_few_probes_and_no_attempt(environment: Environment) -> None:
     import_id = environment.start_import("currency")
     done = "SELECT COUNT(*) AS n FROM wave_batches WHERE status = 'completed'"
-    wait_until(lambda: environment.query(done)[0]["n"] >= 10, 60, "the import to be under way")
+    wait_until(lambda: environment.query(done)[0]["n"] >= 10, 180, "the import to be under way")
 
     environment.simulator.set_faults(f"outage:{OUTAGE}")
     environment.simulator.reset_stats()

@@ -3,17 +3,22 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
+import dagster as dg
 import pytest
+import requests
 import sqlalchemy as sa
+from requests.adapters import HTTPAdapter
 from sqlalchemy import Engine
 
+from nsimport_pipeline.defs.checks import TypeChecks
 from nsimport_pipeline.errors import Category
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.account import record_left_out
-from nsimport_pipeline.imports.batch import Interrupted, Result, RetryLog, Workshop, fetch, keep
+from nsimport_pipeline.imports.batch import Interrupted, Result, RetryLog, Workshop, await_netsuite, fetch, keep
+from nsimport_pipeline.imports.breaker import TenantCircuit
 from nsimport_pipeline.imports.columns import Columns
 from nsimport_pipeline.imports.decide import Rules
 from nsimport_pipeline.imports.execute import Throttle, execute
@@ -37,6 +42,7 @@ from nsimport_pipeline.warehouse.migrate import ensure_control_tables
 from nsimport_pipeline.warehouse.schema import ensure_table, target_table
 from nsimport_pipeline_tests.integration.imports_world import START
 from nsimport_pipeline_tests.integration.warehouse_records import statements
+from nsimport_pipeline_tests.mysql_server import MysqlServer
 
 CATALOG = load_catalog()
 CUSTOMER = CATALOG["customer"]
@@ -350,9 +356,13 @@ def test_a_column_that_makes_netsuite_fail_is_found_left_out_and_kept_as_such(be
     assert bench.simulator.stats()["kinds"].get("suiteql") == 1
 
 
-def test_denied_access_stops_the_import_at_once_and_says_what_to_mend(bench: Bench) -> None:
-    bench.simulator.set_faults("403")
-    bench.simulator.reset_stats()
+@pytest.mark.parametrize(("fault", "remedy"), [("403", "role"), ("401", "credentials")])
+def test_denied_access_stops_the_import_at_once_and_says_what_to_mend(bench: Bench, fault: str, remedy: str) -> None:
+    first, *others = bench.batches()
+    another = bench.shop(run_id="another run")
+    under_way = fetch(first, another)
+    assert not isinstance(under_way, Result)
+    bench.simulator.set_faults(fault)
     results = list(bench.execute())
 
     assert [result.outcome for result in results].count("failed") == 1
@@ -361,11 +371,16 @@ def test_denied_access_stops_the_import_at_once_and_says_what_to_mend(bench: Ben
         job = store.find_job(connection, bench.job.import_id)
     assert job is not None
     assert job.state is ImportState.CANCELLING
-    assert "role" in (job.failure_reason or "")
-    assert (
-        settle(bench.engine, job.import_id, rules=Rules(SLOTS), now=lambda: START, runs=list).finished
-        is ImportState.FAILED
-    )
+    assert remedy in (job.failure_reason or "")
+
+    # The other run finishes what it has in hand, and asks for nothing more.
+    bench.simulator.reset_stats()
+    assert keep(under_way, another).outcome == "completed"
+    assert {bench.work(another, batch).outcome for batch in others} == {"not_ours"}
+    assert not bench.simulator.stats()["kinds"].get("suiteql")
+    outcome = settle(bench.engine, job.import_id, rules=Rules(SLOTS), now=lambda: START, runs=list)
+    assert outcome.finished is ImportState.FAILED
+    assert bench.states() == {"completed": 1, "failed": 1, "cancelled": BATCHES - 2}
 
 
 def test_a_cancelled_import_stops_between_two_batches(bench: Bench) -> None:
@@ -501,3 +516,159 @@ def test_many_records_are_planned_with_three_requests_at_most(tmp_path: Any, rec
     assert sum(asked.values()) == planned.requests <= 3
     assert planned.records == records
     assert len(planned.ranges) == records // 1000
+
+
+# ---------------------------------------------------------------- databases that get in the way
+
+
+def changed(bench: Bench) -> Batch:
+    """The first batch, done once and to be done again: its rows are there."""
+    first, *_ = bench.batches()
+    assert bench.work(bench.shop(), first).outcome == "completed"
+    bench.reopen(first)
+    return first
+
+
+def assert_done_without_an_attempt(bench: Bench, result: Result) -> None:
+    assert (result.outcome, result.reason) == ("completed", None)
+    assert len(bench.ids()) == BATCH
+    assert {batch.attempts for batch in bench.batches()} == {0}
+
+
+def test_a_lock_that_somebody_else_holds_is_waited_for_without_an_attempt(mysql_bench: Bench) -> None:
+    bench, waited = mysql_bench, []
+    batch = changed(bench)
+    sa.event.listen(bench.engine, "begin", lambda c: c.exec_driver_sql("SET innodb_lock_wait_timeout = 1"))
+    other = sa.create_engine(bench.engine.url, poolclass=sa.NullPool)
+    with other.connect() as holder:
+        holder.execute(sa.select(TABLE.c.refid).where(TABLE.c.refid == bench.ids()[0]).with_for_update())
+
+        def sleep(seconds: float) -> None:
+            waited.append(seconds)
+            holder.rollback()
+
+        result = bench.work(bench.shop(sleep=sleep), batch)
+    assert len(waited) == 1
+    assert_done_without_an_attempt(bench, result)
+
+
+def test_a_batch_that_loses_a_deadlock_is_written_again_without_an_attempt(mysql_bench: Bench) -> None:
+    bench, waited, results = mysql_bench, list[float](), list[Result]()
+    batch = changed(bench)
+    ids = bench.ids()
+    other = sa.create_engine(bench.engine.url, poolclass=sa.NullPool)
+    with other.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE heavy (id INT PRIMARY KEY)")
+
+    def lock(refid: int) -> None:
+        rival.execute(sa.select(TABLE.c.refid).where(TABLE.c.refid == refid).with_for_update())
+
+    def blocked() -> bool:
+        with other.connect() as looking:
+            waiting = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+            return bool(looking.exec_driver_sql(waiting).scalar())
+
+    with other.connect() as rival:
+        # The server rolls back whoever has written less.
+        rival.exec_driver_sql(f"INSERT INTO heavy VALUES {','.join(f'({n})' for n in range(5000))}")
+        lock(ids[-1])
+        shop = bench.shop(sleep=waited.append)
+        worker = threading.Thread(target=lambda: results.append(bench.work(shop, batch)))
+        worker.start()
+        deadline = time.monotonic() + 25
+        while not blocked() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        lock(ids[0])
+        rival.rollback()
+        worker.join()
+    assert waited
+    assert_done_without_an_attempt(bench, results[0])
+
+
+def test_a_server_that_is_restarted_while_a_batch_is_written_costs_no_attempt(
+    mysql_bench: Bench, mysql_server: MysqlServer
+) -> None:
+    bench, killed = mysql_bench, list[str]()
+    batch = changed(bench)
+
+    def before(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if not killed and "INSERT INTO" in statement:
+            killed.append(statement)
+            mysql_server.kill()
+
+    def sleep(_: float) -> None:
+        if len(killed) == 1:
+            killed.append("and started")
+            mysql_server.start()
+
+    sa.event.listen(bench.engine, "before_cursor_execute", before)
+    try:
+        result = bench.work(bench.shop(sleep=sleep), batch)
+    finally:
+        sleep(0)
+    assert len(killed) == 2
+    assert_done_without_an_attempt(bench, result)
+
+
+def test_a_disk_that_is_full_is_named_and_the_batch_goes_on_when_there_is_room(
+    sqlite_url: str, simulator: SimulatorThread
+) -> None:
+    engine = make_engine(sqlite_url, pool_size=2)
+    bench = Bench(engine, simulator)
+    (batch, *_) = bench.batches()
+    most = {"pages": 1}  # less than there are: as many as there are
+    sa.event.listen(engine, "begin", lambda c: c.exec_driver_sql(f"PRAGMA max_page_count = {most['pages']}"))
+    result = bench.work(bench.shop(sleep=lambda seconds: None), batch)
+    assert (result.outcome, result.category) == ("retrying", Category.TIMEOUT)
+    assert "no disk space left: free some" in (result.reason or "")
+    assert bench.ids() == []
+
+    most["pages"] = 10**6
+    bench.reopen(batch)
+    assert bench.work(bench.shop(), batch).outcome == "completed"
+    assert len(bench.ids()) == BATCH
+    bench.client.close()
+    engine.dispose()
+
+
+def test_no_connection_is_held_while_netsuite_is_asked_or_waited_for(bench: Bench) -> None:
+    held: list[int] = []
+
+    class Watching(HTTPAdapter):
+        def send(self, *arguments: Any, **more: Any) -> Any:
+            held.append(bench.engine.pool.checkedout())  # type: ignore[attr-defined]
+            return super().send(*arguments, **more)
+
+    def sleep(_: float) -> None:
+        held.append(bench.engine.pool.checkedout())  # type: ignore[attr-defined]
+
+    session = requests.Session()
+    session.trust_env = False
+    session.mount("http://", Watching())
+    bench.simulator.set_faults("429@1-2,503@3")
+    with NetSuiteClient(bench.tenant, session=session, sleep=sleep, listener=bench.retries) as client:
+        first, *_ = bench.batches()
+        assert bench.work(bench.shop(client=client), first).outcome == "completed"
+    assert len(held) >= 7
+    assert set(held) == {0}
+
+
+def test_a_final_count_broken_off_by_an_outage_is_taken_when_it_is_over(bench: Bench) -> None:
+    circuit = {"failures": 2, "probe_delay": 0.1, "longest_probe_delay": 0.1}
+    tenant = Tenant.model_validate({**bench.tenant.model_dump(), "circuit": circuit})
+    breaker = TenantCircuit(bench.engine, tenant, sleep=bench.sleep)
+    client = bench.client = NetSuiteClient(tenant, policy=RetryPolicy(), sleep=bench.sleep, breaker=breaker)
+    list(bench.execute())
+    bench.stop.clear()
+    checks = TypeChecks(cast(Any, dg.build_asset_context()), tenant, CUSTOMER, bench.engine)
+    shop, waits = bench.shop(client=client, circuit=breaker), list[bool]()
+
+    def wait() -> bool:
+        waits.append(await_netsuite(shop))
+        if len(waits) == 1:
+            bench.simulator.set_faults("outage:1")  # NetSuite goes down in the moment it is asked
+        return waits[-1]
+
+    checks.count_source(bench.job, client, wait)
+    assert checks.source_count == RECORDS
+    assert waits == [True, True]
