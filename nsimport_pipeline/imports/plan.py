@@ -195,7 +195,10 @@ def _boundaries(
         while True:
             requests += 1
             page = client.query(boundary_statement(record_type, start, high, batch_size), limit=PAGE_ROWS)
-            check_page(page.items, page.total_results, start, high, "last_key")
+            if record_type.derived_from:
+                check_page(page.items, page.total_results, start, high, "place", parent="last_key")
+            else:
+                check_page(page.items, page.total_results, start, high, "last_key")
             boundaries += [int(item["last_key"]) for item in page.items]
             if len(page.items) < PAGE_ROWS:
                 return boundaries, requests

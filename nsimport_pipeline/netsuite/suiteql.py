@@ -153,12 +153,13 @@ def boundary_statement(record_type: RecordType, low: int | None, high: int | Non
     """One row for each full batch of keys in ``low < key <= high``: the batch's last key, as ``last_key``, ascending.
 
     A page of 1000 rows plans 1000 batches; to go on, ask again with ``low`` = the last ``last_key``. Of a derived type
-    it is the parent of every so many-th record, more than once for a parent with many.
+    it is the parent of every so many-th record, more than once for a parent with many; ``place`` says which one.
     """
     order = _order(record_type)
     numbered = f"SELECT {_ranged(record_type)} AS last_key, ROW_NUMBER() OVER (ORDER BY {order}) AS place"
     return (
-        f"SELECT b.last_key AS last_key FROM ({numbered} {_source(record_type, low, high)}) b "  # noqa: S608 - names checked
+        "SELECT b.last_key AS last_key, b.place AS place "  # noqa: S608 - names checked
+        f"FROM ({numbered} {_source(record_type, low, high)}) b "
         f"WHERE MOD(b.place, {_positive(batch_size)}) = 0 ORDER BY b.place ASC"
     )
 

@@ -30,7 +30,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def imported(installation: Environment) -> dict[str, Any]:
-    done = installation.nsimport("import", "invoice", "transaction_line", "--tenant", TENANT, "--wait", timeout=200)
+    done = installation.nsimport("import", "invoice", "transaction_line", "--tenant", TENANT, "--wait", timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     status: dict[str, Any] = installation.json("status", done.stdout.splitlines()[0])
     return status
@@ -90,7 +90,9 @@ def test_a_line_deleted_in_netsuite_is_gone_after_the_next_import(
     installation: Environment, imported: dict[str, Any]
 ) -> None:
     installation.simulator.delete("transactionline", "uniquekey % 5 = 0")
-    done = installation.nsimport("import", "transaction_line", "--no-dependencies", "--tenant", TENANT, "--wait")
+    done = installation.nsimport(
+        "import", "transaction_line", "--no-dependencies", "--tenant", TENANT, "--wait", timeout=300
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     status = installation.json("status", done.stdout.splitlines()[0])
     (lines,) = status["record_types"]

@@ -235,3 +235,55 @@ def test_runs_are_adjacent_partitions_of_one_record_type(
         offsets = [int(key) for key in run.partition_keys]
         assert offsets == list(range(offsets[0], offsets[0] + len(offsets)))
     assert plan_runs(3, 1, sorted(chosen, key=lambda r: (-r.number, r.record_type)), slots) == runs
+
+
+# ---------------------------------------------------------------- derived record types
+
+LINES = CATALOG["transaction_line"]
+
+
+class Lines:
+    """A NetSuite account that has nothing but lines: parent and key of each."""
+
+    def __init__(self, lines: Sequence[tuple[int, int]], numbers: bool) -> None:
+        self.lines = sorted(lines)
+        self.numbers = numbers
+
+    def count(self, record_type: RecordType, low: int | None = None, high: int | None = None) -> KeyCount:
+        parents = [parent for parent, _ in self.lines]
+        return KeyCount(len(parents), min(parents), max(parents)) if parents else KeyCount(0, None, None)
+
+    def query(self, statement: str, *, limit: int = 1000, offset: int = 0) -> Page:
+        after = re.search(r"t\.transaction = (\d+) AND t\.uniquekey > (\d+)", statement)
+        low = re.search(r"AND t\.transaction > (-?\d+) AND", f"AND {statement.partition('WHERE ')[2]}")
+        lines = self.lines
+        if after is not None:
+            lines = [line for line in lines if line > (int(after[1]), int(after[2]))]
+        elif low is not None:
+            lines = [line for line in lines if line[0] > int(low[1])]
+        if "ROW_NUMBER" not in statement:
+            items = [{"transaction": str(parent), "uniquekey": str(key)} for parent, key in lines]
+        elif not self.numbers:
+            raise PermanentError("ROW_NUMBER is not supported")
+        else:
+            size = int(re.search(r"MOD\(b\.place, (\d+)\)", statement)[1])  # type: ignore[index]
+            places = range(size, len(lines) + 1, size)
+            items = [{"last_key": str(lines[place - 1][0]), "place": str(place)} for place in places]
+        return Page(items[:limit], len(items), len(items) > limit)
+
+
+@given(st.dictionaries(st.integers(1, 200), st.integers(1, 40), max_size=60), st.integers(1, 30), st.booleans())
+def test_every_parent_is_in_exactly_one_range_with_all_its_lines(
+    parents: dict[int, int], size: int, numbers: bool
+) -> None:
+    lines = [(parent, 1000 - parent + n * 300) for parent, count in parents.items() for n in range(count)]
+    planned = plan_type(LINES, 0, client=Lines(lines, numbers), batch_size=size)
+    assert planned.records == len(lines) == sum(r.expected for r in planned.ranges)
+    assert all(sum(r.low < parent <= r.high for r in planned.ranges) == 1 for parent in parents)
+    assert all(before.high == after.low for before, after in pairwise(planned.ranges))
+    offsets = [int(r.partition_key) for r in planned.ranges]
+    assert offsets == sorted(set(offsets))
+    # A range takes along the rest of its last parent, and no more.
+    for r in planned.ranges:
+        held = sum(count for parent, count in parents.items() if r.low < parent <= r.high)
+        assert held < max(1, round(size * 0.9)) + parents[max(p for p in parents if p <= r.high)]

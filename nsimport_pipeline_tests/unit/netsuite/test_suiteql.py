@@ -143,7 +143,7 @@ def test_boundaries_are_the_last_keys_of_full_batches_when_run() -> None:
         0
     ]
 
-    assert database.execute(statement).fetchall() == [(3000,), (6000,)]
+    assert database.execute(statement).fetchall() == [(3000, 1000), (6000, 2000)]
 
 
 def test_columns_are_grouped_below_the_limit_each_with_the_key() -> None:
