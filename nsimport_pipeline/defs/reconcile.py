@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.defs.materialization import batch_materialization
 from nsimport_pipeline.defs.run_coordinator import ALIVE
-from nsimport_pipeline.defs.signs_of_life import end_the_dead
+from nsimport_pipeline.defs.signs_of_life import end_run, end_the_dead
 from nsimport_pipeline.defs.slots import free_slots_of_the_dead
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.decide import CountAgain, Fold, Rules
@@ -117,7 +117,7 @@ def withdraw(instance: dg.DagsterInstance, import_id: str, wave: int | None = No
     tags = {names.IMPORT: import_id} | ({} if wave is None else {names.WAVE: str(wave)})
     alive = instance.get_runs(dg.RunsFilter(tags=tags, statuses=ALIVE))
     for run in alive:
-        instance.run_coordinator.cancel_run(run.run_id)
+        end_run(instance, run.run_id)
     return len(alive)
 
 
@@ -240,7 +240,7 @@ def clear_vanished(instance: dg.DagsterInstance, found: Findings) -> None:
     for run in instance.get_runs(dg.RunsFilter(statuses=WAITING)):
         tenant = run.tags.get(names.TENANT)
         if tenant is not None and tenant not in known:
-            instance.run_coordinator.cancel_run(run.run_id)
+            end_run(instance, run.run_id)
             gone[tenant] += 1
     for tenant, count in gone.items():
         _add(found, count, f"runs taken out of the queue: their tenant {tenant!r} is not in the tenants file any more")
@@ -251,7 +251,7 @@ def _tell_dagster(instance: dg.DagsterInstance, outcome: Outcome) -> None:
         run = instance.get_run_by_id(run_id)
         # A run that has begun stops by itself: no batch of a cancelled import is to be had.
         if run is not None and run.status in WAITING:
-            instance.run_coordinator.cancel_run(run_id)
+            end_run(instance, run_id)
     for run_id, hold in outcome.release:
         _set_hold(instance, run_id, hold)
 
@@ -270,7 +270,7 @@ def _clear_queue(instance: dg.DagsterInstance, tenant: str, engine: Engine, foun
         if names.IMPORT in run.tags and run.tags[names.IMPORT] not in open_imports and run.parent_run_id is None
     ]
     for run in late:
-        instance.run_coordinator.cancel_run(run.run_id)
+        end_run(instance, run.run_id)
     _add(found, len(late), "runs taken out of the queue: their import is over")
 
 

@@ -1,13 +1,15 @@
 """Whether the process of a run still lives: it keeps a file locked, and the system unlocks it however the process ends.
 
-Belongs here: the locks, and declaring runs ended whose process is gone. Does not belong here: what becomes of their
-batches (``imports/decide.py``), or runs that live and stand still (``wave_sensor.py``).
+Belongs here: the locks, declaring runs ended whose process is gone, asking a process to end. Does not belong here: what
+becomes of their batches (``imports/decide.py``), or runs that live and stand still (``wave_sensor.py``).
 
-Dagster's code server notices the death of a run it started, but not if it was killed along with it, or with the whole
-machine. Only runs of this host are judged, as a lock says nothing about another's.
+Dagster's code server notices the death of a run it started, and ends it if asked to, but not once it was killed itself,
+alone or with the whole machine. Only runs of this host are judged, as a lock says nothing about another's.
 """
 
 import fcntl
+import os
+import signal
 import socket
 from pathlib import Path
 from typing import IO
@@ -29,6 +31,7 @@ def show_life(instance: dg.DagsterInstance, run_id: str) -> None:
     part = directory / f"{run_id}.part"
     file = part.open("w")
     fcntl.flock(file, fcntl.LOCK_EX)
+    print(os.getpid(), file=file, flush=True)
     part.rename(directory / run_id)
     _held.append(file)
 
@@ -49,6 +52,18 @@ def end_the_dead(instance: dg.DagsterInstance) -> int:
             ended += 1
         file.unlink(missing_ok=True)
     return ended
+
+
+def end_run(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Take a run out of the queue, or ask its process to end, whether or not the code server that started it lives."""
+    try:
+        asked = instance.run_coordinator.cancel_run(run_id)
+    except dg.DagsterError:
+        asked = False
+    file = _directory(instance) / run_id
+    if not asked and file.exists() and _is_locked(file):
+        # As the code server would: Dagster's run worker takes an interrupt for the wish to cancel it.
+        os.kill(int(file.read_text()), signal.SIGINT)
 
 
 def _directory(instance: dg.DagsterInstance) -> Path:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.defs.reconcile import clear_vanished, reconcile
 from nsimport_pipeline.defs.run_coordinator import ALIVE
+from nsimport_pipeline.defs.signs_of_life import end_run
 from nsimport_pipeline.defs.slots import set_limit
 from nsimport_pipeline.errors import NsimportError
 from nsimport_pipeline.imports import store
@@ -104,7 +105,7 @@ def end_hung_runs(instance: dg.DagsterInstance, import_id: str, wave: int, now: 
         asked = names.number(run.tags, names.HUNG)
         if not asked:
             instance.add_run_tags(run.run_id, {names.HUNG: f"{now:.0f}"})
-            instance.run_coordinator.cancel_run(run.run_id)
+            end_run(instance, run.run_id)
         elif now - asked >= ENDING_SECONDS:
             instance.report_run_failed(run, f"it did not end {now - asked:.0f} s after it was asked to")
 

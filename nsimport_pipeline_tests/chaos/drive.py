@@ -24,7 +24,7 @@ from nsimport_pipeline_tests.chaos.installation import Installation
 from nsimport_pipeline_tests.chaos.plan import DENIED, REQUEST_TIMEOUT, SOURCES, Blow, Plan
 
 IMPATIENCE: dict[str, Any] = {
-    "wave_timeout": 90,
+    "wave_timeout": 300,
     "retries": {
         "timeout": {"in_run_delay": 0.3, "later_delay": 1},
         "api_unavailable": {"in_run_delay": 0.3, "later_delay": 1},
@@ -35,7 +35,7 @@ IMPATIENCE: dict[str, Any] = {
 }
 """Settings of every tenant here: what takes minutes otherwise takes seconds, and nothing else is different."""
 OVER = {"completed", "completed_with_failures", "failed", "cancelled"}
-PATIENCE = 480.0
+PATIENCE = 600.0
 """Seconds that an import may take; on a machine with nothing else to do the slowest took a fifth of it."""
 PAST_THE_END = 50_000_000
 """Ids beyond any that the simulator gives."""

@@ -1,6 +1,8 @@
 """Runs whose process was killed, with whatever would have noticed: real processes, a real Dagster instance."""
 
+import json
 import multiprocessing
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from nsimport_pipeline.defs.signs_of_life import LOCKS, end_the_dead, show_life
+from nsimport_pipeline.defs.signs_of_life import LOCKS, end_run, end_the_dead, show_life
 
 Process = multiprocessing.context.ForkProcess
 
@@ -40,6 +42,7 @@ def process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator[Proces
 
     def carry_out() -> None:
         show_life(instance, run.run_id)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         shown.set()
         time.sleep(600)
 
@@ -87,6 +90,19 @@ def test_one_that_was_being_cancelled_is_cancelled(
 ) -> None:
     instance.report_run_canceling(run)
     kill(process)
+    assert end_the_dead(instance) == 1
+    assert status(instance, run) is dg.DagsterRunStatus.CANCELED
+
+
+def test_a_process_whose_code_server_is_gone_is_asked_to_end_all_the_same(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, process: Process
+) -> None:
+    nobody = {"socket": "/nonexistent", "host": "localhost"}
+    instance.add_run_tags(run.run_id, {"dagster/grpc_info": json.dumps(nobody)})
+    end_run(instance, run.run_id)
+    process.join(30)
+    assert process.exitcode == -signal.SIGINT
+    assert status(instance, run) is dg.DagsterRunStatus.CANCELING
     assert end_the_dead(instance) == 1
     assert status(instance, run) is dg.DagsterRunStatus.CANCELED
 
