@@ -280,13 +280,6 @@ class Environment:
         with engine.connect() as connection:
             return [dict(row) for row in connection.execute(sa.text(statement), parameters).mappings()]
 
-    def execute(self, statement: str, *, tenant: str = TENANT) -> None:
-        """Change a tenant's database behind the project's back."""
-        other = self.others.get(tenant, {})
-        engine = sa.create_engine(other.get("warehouse_url", self.warehouse_url), poolclass=sa.NullPool)
-        with engine.begin() as connection:
-            connection.execute(sa.text(statement))
-
     def secrets(self) -> list[str]:
         """Texts that must not be seen anywhere."""
         public = {"method", "algorithm", "private_key_file"}

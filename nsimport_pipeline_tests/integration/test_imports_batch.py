@@ -27,8 +27,8 @@ from nsimport_pipeline.imports.plan import make_plan, plan_type
 from nsimport_pipeline.imports.records import Batch, ImportJob
 from nsimport_pipeline.imports.settle import settle
 from nsimport_pipeline.imports.start import Request, open_import, write_plan
-from nsimport_pipeline.imports.states import BatchState, ImportState
-from nsimport_pipeline.imports.steer import cancel_import
+from nsimport_pipeline.imports.states import BatchState, ImportState, WaveState
+from nsimport_pipeline.imports.steer import cancel_import, retry_import
 from nsimport_pipeline.netsuite.client import NetSuiteClient
 from nsimport_pipeline.netsuite.retrying import RetryPolicy
 from nsimport_pipeline.netsuite.suiteql import selected
@@ -237,6 +237,29 @@ def test_a_clean_batch_costs_its_upsert_and_at_most_four_statements(bench: Bench
     assert result.outcome == "completed"
     assert len(done) - len(upserts) <= 4, done
     assert result.stats.statements == len(done)
+
+
+def test_rejected_rows_that_fit_now_arrive_when_their_batches_are_retried(bench: Bench) -> None:
+    low = bench.batches()[1].range.low
+    spoilt = f"FROM customer WHERE id > {low} ORDER BY id LIMIT 2"
+    bench.simulator.sql(f"UPDATE customer SET fax = repeat('9', 65) WHERE id IN (SELECT id {spoilt})")
+    list(bench.execute())
+    assert len(bench.ids()) == RECORDS - 2
+    bench.simulator.sql(f"UPDATE customer SET fax = '1' WHERE id IN (SELECT id {spoilt})")
+    with bench.engine.begin() as connection:
+        store.move_wave(connection, bench.job.import_id, 1, WaveState.COMPLETED, START)
+        store.move_import(connection, bench.job.import_id, ImportState.COMPLETED_WITH_FAILURES, START)
+
+    retried = retry_import(bench.engine, bench.job, rejected=True, now=START)
+    settle(bench.engine, bench.job.import_id, rules=Rules(SLOTS), now=lambda: START, runs=list)
+    bench.stop.clear()
+    (result,) = bench.execute()
+
+    assert (retried.batches, retried.rejected) == (1, 2)
+    assert (result.outcome, result.stats.rows_rejected) == ("completed", 0)
+    assert len(bench.ids()) == RECORDS
+    with bench.engine.connect() as connection:
+        assert store.rejected_groups(connection, bench.job.import_id, 10) == []
 
 
 def test_rows_are_not_there_unless_the_state_says_so(bench: Bench) -> None:
