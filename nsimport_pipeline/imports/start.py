@@ -8,17 +8,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Engine, Table
+from sqlalchemy import Connection, Engine, Table
 
 from nsimport_pipeline.errors import Category, RefusedError
 from nsimport_pipeline.imports import store
-from nsimport_pipeline.imports.plan import Plan
+from nsimport_pipeline.imports.plan import Plan, PlannedType
 from nsimport_pipeline.imports.records import ImportJob, Mode, Origin, RunSpec, TypePlan, new_import_id
 from nsimport_pipeline.imports.states import ImportState, WaveState
 from nsimport_pipeline.imports.waves import PlannedWave
 from nsimport_pipeline.settings import Tenant
-from nsimport_pipeline.warehouse.deletes import mark_absent_above
+from nsimport_pipeline.warehouse.deletes import live_rows, mark_absent_above
 from nsimport_pipeline.warehouse.migrate import serialise
+
+MANY_ROWS = 10
+"""Fewer records may well have been deleted, all of them, since the last import."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +90,16 @@ def write_plan(
     with engine.begin() as connection:
         if not store.move_import(connection, job.import_id, ImportState.PENDING, now):
             raise RefusedError(f"{job.import_id} was cancelled, or given up, while it was being planned")
+        types = [_doubted(connection, planned, tables) for planned in plan.types]
         store.update_type_plans(
             connection,
             job.import_id,
             [
                 TypePlan(p.record_type, p.level, p.records, p.upper_bound, p.unavailable, p.denied, planned=p.planned)
-                for p in plan.types
+                for p in types
             ],
         )
-        for planned in plan.types:
+        for planned in types:
             if planned.denied:
                 store.record_error(
                     connection,
@@ -135,6 +139,20 @@ def write_plan(
             message=f"{plan.records} records in {plan.batches} batches and {len(plan.waves)} waves",
         )
     return replace(job, state=ImportState.PENDING)
+
+
+def _doubted(connection: Connection, planned: PlannedType, tables: Mapping[str, Table] | None) -> PlannedType:
+    """``planned``; denied if NetSuite shows no record where there were many: a role that lost a right looks so too."""
+    if tables is None or planned.upper_bound is not None or planned.unavailable or not planned.planned:
+        return planned
+    rows = live_rows(connection, tables[planned.record_type], None)
+    if rows < MANY_ROWS:
+        return planned
+    reason = (
+        f"NetSuite shows none of the {rows} records there were, so the role may not see them any more: give it back "
+        "the right. Nothing was marked deleted; if they are really gone, set deleted_at of these rows"
+    )
+    return replace(planned, unavailable=reason, denied=True)
 
 
 def abandon(engine: Engine, job: ImportJob, reason: str, *, now: datetime) -> None:

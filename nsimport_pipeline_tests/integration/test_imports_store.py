@@ -22,7 +22,7 @@ from nsimport_pipeline.imports.decide import Rules
 from nsimport_pipeline.imports.plan import Plan, PlannedType
 from nsimport_pipeline.imports.records import Batch, BatchStats, ImportJob, RunSpec
 from nsimport_pipeline.imports.settle import settle
-from nsimport_pipeline.imports.start import Request, open_import, write_plan
+from nsimport_pipeline.imports.start import MANY_ROWS, Request, open_import, write_plan
 from nsimport_pipeline.imports.states import (
     BATCH_STEPS,
     IMPORT_STEPS,
@@ -34,6 +34,7 @@ from nsimport_pipeline.imports.states import (
 from nsimport_pipeline.record_types.criteria import load_catalog
 from nsimport_pipeline.record_types.transform import RejectedRow
 from nsimport_pipeline.warehouse.control import control, import_jobs, wave_batches, wave_coordination
+from nsimport_pipeline.warehouse.deletes import live_rows
 from nsimport_pipeline.warehouse.engine import make_engine
 from nsimport_pipeline.warehouse.migrate import (
     HEAD_REVISION,
@@ -389,3 +390,24 @@ def test_rows_beyond_the_plans_bound_are_marked_deleted_and_an_empty_type_is_in_
             assert found is not None
             assert found.state is ImportState.COMPLETED
             assert store.type_plans(connection, job.import_id)[0].in_sync is True
+
+
+def test_many_records_that_are_all_gone_at_once_are_not_believed_to_be_deleted(engine: Engine) -> None:
+    record_type = load_catalog()["currency"]
+    ensure_table(engine, record_type)
+    table = target_table(record_type)
+    with engine.begin() as connection:
+        for refid in range(1, MANY_ROWS + 1):
+            connection.execute(table.insert().values(refid=refid, import_id="before", imported_at=datetime(2026, 1, 1)))
+    job = opened(engine, "currency")
+    nothing = Plan((PlannedType("currency", 0, 0, None, (), 1),), ())
+    write_plan(engine, job, nothing, tables={"currency": table}, now=START)
+    settle(engine, job.import_id, rules=Rules(1), now=lambda: START)
+    with engine.connect() as connection:
+        assert live_rows(connection, table, None) == MANY_ROWS
+        found = store.find_job(connection, job.import_id)
+        (plan,) = store.type_plans(connection, job.import_id)
+    assert plan.denied
+    assert f"none of the {MANY_ROWS} records" in (plan.unavailable or "")
+    assert found is not None
+    assert found.state is ImportState.COMPLETED_WITH_FAILURES
