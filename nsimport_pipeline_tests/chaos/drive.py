@@ -58,6 +58,7 @@ class Story:
     """The simulator's, from the beginning of the import."""
     began: float = 0.0
     """When the statistics began, in seconds since the epoch."""
+    planning_requests: int = 0
     status: dict[str, Any] = field(default_factory=dict)
     struck: list[Blow] = field(default_factory=list)
     killed: int = 0
@@ -155,6 +156,7 @@ class Drive:
             code, output, errors = self.installation.nsimport(*arguments)
             if code == 0:
                 self.story.import_id = output.splitlines()[0]
+                self.story.planning_requests = self.simulator.stats(log=False)["kinds"].get("suiteql", 0)
                 self.tell(f"planned {self.story.import_id}")
                 if not self.plan.early:
                     self._set_faults()
@@ -285,7 +287,6 @@ class Drive:
         """Cancel, and wait until the import is over."""
         began = time.time()
         code, output, errors = self.installation.nsimport("cancel", self.story.import_id, *(["--now"] if now else []))
-        answered = time.time()
         if code:
             return f"({code}) {errors.strip()}"
         deadline = time.monotonic() + 60
@@ -293,7 +294,7 @@ class Drive:
             found = self._look()
             if found is not None and found[0] in OVER:
                 if "is over already" not in output:
-                    self.story.cancels.append((now, answered, time.time()))
+                    self.story.cancels.append((now, began, time.time()))
                 return f"{output.strip()}; over {time.time() - began:.2f} s after the command was given"
             time.sleep(0.1)
         self.story.problems.append(f"cancelled{' --now' if now else ''}, and not over after 60 s")
