@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -59,6 +60,17 @@ def read_suiteql(simulator: SimulatorProcess, statement: str) -> Iterator[dict[s
                 return
 
 
+def _read_on(simulator: SimulatorProcess, statement: str) -> Iterator[dict[str, str]]:
+    """All rows of a statement by ascending id: NetSuite cuts a result at 100,000, so it is asked on from ``after``."""
+    after, most = "-1", 50_000
+    while True:
+        items = list(islice(read_suiteql(simulator, statement.format(after=after)), most))
+        yield from items
+        if len(items) < most:
+            return
+        after = items[-1]["id"]
+
+
 def expected_rows(simulator: SimulatorProcess, record_type: RecordType) -> dict[int, Row]:
     """The rows that ``record_type``'s table must hold, by id."""
     source = record_type.source
@@ -69,10 +81,10 @@ def expected_rows(simulator: SimulatorProcess, record_type: RecordType) -> dict[
         columns.append(f"{_expression(field)} AS c{number}")
         if field.display:
             columns.append(f"BUILTIN.DF(t.{field.source or field.name}) AS d{number}")
-    where = f" WHERE {source.where}" if source.where else ""
-    statement = f"SELECT {', '.join(columns)} FROM {source.from_} t{where} ORDER BY t.{source.key} ASC"
+    chosen = f"({source.where}) AND " if source.where else ""
+    statement = f"SELECT {', '.join(columns)} FROM {source.from_} t WHERE {chosen}t.{source.key} > {{after}}"
     rows: dict[int, Row] = {}
-    for item in read_suiteql(simulator, statement):
+    for item in _read_on(simulator, f"{statement} ORDER BY t.{source.key} ASC"):
         row: Row = {"refid": int(item["id"]), "external_id": item.get("external_id")}
         for number, field in enumerate(record_type.fields):
             text, shown = item.get(f"c{number}"), item.get(f"d{number}")

@@ -1,16 +1,18 @@
-"""``python -m nsimport_pipeline_tests.benchmarks [NAME…] [--lines N]``: run the benchmarks, print what they find."""
+"""``python -m nsimport_pipeline_tests.benchmarks [NAME…] [--lines N] [--scale S]``: run them, print what they find."""
 
 import argparse
 import sys
+from collections.abc import Callable
 
-from nsimport_pipeline_tests.benchmarks import beside_dlt, imports, lines, upsert
+from nsimport_pipeline_tests.benchmarks import beside_dlt, catalogue, imports, lines, upsert
 
-BENCHMARKS = {
+BENCHMARKS: dict[str, Callable[..., list[str]]] = {
     "slots": imports.slot_bound,
     "dlt": beside_dlt.beside_dlt,
     "upsert": upsert.throughput,
     "memory": imports.memory_growth,
     "lines": lines.lines,
+    "catalogue": catalogue.catalogue,
 }
 
 
@@ -18,14 +20,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m nsimport_pipeline_tests.benchmarks")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--lines", type=int, default=100_000, metavar="N", help="transaction lines of `lines`")
+    parser.add_argument("--scale", type=float, default=3, metavar="S", help="size of the account of `catalogue`")
     options = parser.parse_args()
     names = options.names or list(BENCHMARKS)
     for name in names:
         if name not in BENCHMARKS:
             sys.exit(f"no benchmark {name!r}: {', '.join(BENCHMARKS)}")
         print(f"\n== {name}", flush=True)
-        found = lines.lines(options.lines) if name == "lines" else BENCHMARKS[name]()
-        for line in found:
+        sized = {"lines": (options.lines,), "catalogue": (options.scale,)}
+        for line in BENCHMARKS[name](*sized.get(name, ())):
             print(line, flush=True)
 
 
