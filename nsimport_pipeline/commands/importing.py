@@ -22,10 +22,10 @@ from nsimport_pipeline.commands.waiting import say_who_carries_it_out, wait_for
 from nsimport_pipeline.defs import resources
 from nsimport_pipeline.defs.slots import SlottedClient
 from nsimport_pipeline.errors import ConfigurationError, RefusedError
-from nsimport_pipeline.imports.decide import Rules
 from nsimport_pipeline.imports.plan import Plan, PlannedType, chosen_types, make_plan
 from nsimport_pipeline.imports.records import ImportJob
 from nsimport_pipeline.imports.settle import settle
+from nsimport_pipeline.imports.snapshot import Rules
 from nsimport_pipeline.imports.start import Request, abandon, open_import, write_plan
 from nsimport_pipeline.record_types.criteria import Catalog
 from nsimport_pipeline.settings import Tenant

@@ -14,10 +14,10 @@ from nsimport_pipeline.defs.reconcile import Findings, register_partitions, sett
 from nsimport_pipeline.defs.wave_sensor import TICK_SECONDS
 from nsimport_pipeline.errors import ImportFailure, NsimportError
 from nsimport_pipeline.imports import store
-from nsimport_pipeline.imports.decide import Rules
 from nsimport_pipeline.imports.derived import plan_derived, record_failure
 from nsimport_pipeline.imports.records import PlanSpec
 from nsimport_pipeline.imports.settle import settle
+from nsimport_pipeline.imports.snapshot import Rules
 from nsimport_pipeline.netsuite.client import NetSuiteClient
 from nsimport_pipeline.settings import Tenant, pool_name
 from nsimport_pipeline.warehouse.engine import read_only

@@ -22,10 +22,11 @@ from nsimport_pipeline.defs.run_coordinator import ALIVE
 from nsimport_pipeline.defs.signs_of_life import end_run, end_the_dead
 from nsimport_pipeline.defs.slots import free_slots_of_the_dead
 from nsimport_pipeline.imports import store
-from nsimport_pipeline.imports.decide import CountAgain, Fold, Rules
+from nsimport_pipeline.imports.actions import CountAgain, Fold
 from nsimport_pipeline.imports.partial import partial_parents_of
 from nsimport_pipeline.imports.records import Batch, Hold, ImportJob, RunView
 from nsimport_pipeline.imports.settle import Outcome, settle
+from nsimport_pipeline.imports.snapshot import Rules
 from nsimport_pipeline.imports.states import OPEN_IMPORTS, BatchState
 from nsimport_pipeline.settings import Tenant
 from nsimport_pipeline.warehouse.engine import read_only

@@ -30,12 +30,12 @@ from nsimport_pipeline.imports.account import record_left_out
 from nsimport_pipeline.imports.batch import Interrupted, Result, RetryLog, Workshop, await_netsuite
 from nsimport_pipeline.imports.breaker import TenantCircuit
 from nsimport_pipeline.imports.columns import Columns
-from nsimport_pipeline.imports.decide import Rules
 from nsimport_pipeline.imports.execute import Throttle, execute
 from nsimport_pipeline.imports.partial import partial_parents_of
 from nsimport_pipeline.imports.records import Batch, BatchStats, ImportJob, new_import_id
 from nsimport_pipeline.imports.rollout import require_on
 from nsimport_pipeline.imports.settle import settle
+from nsimport_pipeline.imports.snapshot import Rules
 from nsimport_pipeline.imports.start import manual_import
 from nsimport_pipeline.imports.states import ACTIVE_IMPORTS, BatchState
 from nsimport_pipeline.imports.waves import REQUESTS_PER_PROCESS

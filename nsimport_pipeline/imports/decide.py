@@ -1,8 +1,8 @@
 """What to do next about one open import: a pure function of what the databases say.
 
 Belongs here: the reconciler's decisions. Does not belong here: reading the snapshot or carrying actions out
-(``settle.py`` for the control tables, ``defs/wave_sensor.py`` for Dagster), or which queued runs may start
-(``gate.py``).
+(``settle.py`` for the control tables, ``defs/reconcile.py`` for Dagster), what is said meanwhile (``explain.py``), or
+which queued runs may start (``gate.py``).
 
 Level-triggered: nothing depends on having seen an event. Deciding twice about the same state gives the same actions,
 and an action that was carried out is not decided again.
@@ -10,174 +10,37 @@ and an action that was carried out is not decided again.
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from nsimport_pipeline.errors import Category
+from nsimport_pipeline.imports.actions import (
+    Action,
+    CancelRun,
+    CancelWaiting,
+    CountAgain,
+    Dispatch,
+    FinishImport,
+    FinishWave,
+    Fold,
+    FoldPlanning,
+    MarkProcessing,
+    PlanDerived,
+    Regroup,
+    Release,
+    Stop,
+    Submit,
+)
+from nsimport_pipeline.imports.explain import explain
 from nsimport_pipeline.imports.failures import after_failure
-from nsimport_pipeline.imports.records import Batch, Hold, ImportJob, PlanSpec, RunSpec, RunView, TypePlan, Wave
+from nsimport_pipeline.imports.records import Batch, Hold, PlanSpec, RunSpec, RunView, TypePlan, Wave
+from nsimport_pipeline.imports.snapshot import Snapshot
 from nsimport_pipeline.imports.states import FINISHED_WAVES, BatchState, ImportState, WaveState
 from nsimport_pipeline.imports.waves import PlannedWave, plan_runs, plan_waves
-from nsimport_pipeline.netsuite.circuit import Circuit
-from nsimport_pipeline.retry_settings import Retries
-from nsimport_pipeline.settings import Tenant
 
 NOT_BEGUN = "its run ended before it was begun"
 PLANNING_PATIENCE = timedelta(minutes=30)
 """An import still being planned after so long was left behind by a process that died."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """The tenant's settings that decisions follow."""
-
-    slots: int = 1
-    retries: Retries = field(default_factory=lambda: Retries.model_validate({}))
-    wave_timeout: timedelta = timedelta(minutes=30)
-
-    @classmethod
-    def of(cls, tenant: Tenant) -> "Rules":
-        return cls(tenant.slots, tenant.retries, timedelta(seconds=tenant.wave_timeout))
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """All there is to know about one open import."""
-
-    job: ImportJob
-    types: tuple[TypePlan, ...]
-    waves: tuple[Wave, ...]
-    batches: tuple[Batch, ...]
-    runs: tuple[RunView, ...] | None
-    """Its Dagster runs; None where they are not known: then nothing that depends on them is decided."""
-    rules: Rules = field(default_factory=Rules)
-    circuit: Circuit = field(default_factory=Circuit)
-
-
-@dataclass(frozen=True, slots=True)
-class Dispatch:
-    """Start a wave: its batches become dispatched, its runs are submitted."""
-
-    wave: int
-    runs: tuple[RunSpec, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Submit:
-    """Ask Dagster for runs of a wave that it does not have."""
-
-    runs: tuple[RunSpec, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class MarkProcessing:
-    """Every run of the wave exists in Dagster."""
-
-    wave: int
-
-
-@dataclass(frozen=True, slots=True)
-class Fold:
-    """A batch that its run left behind: to be retried, or failed if its attempts are used up."""
-
-    batch: Batch
-    to: BatchState
-    attempts: int
-    """Failures to add: none if the run was ended before it began this batch."""
-    reason: str
-    not_before: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Regroup:
-    """Put batches that wait for a retry into a new wave of their level."""
-
-    wave: PlannedWave
-
-
-@dataclass(frozen=True, slots=True)
-class CountAgain:
-    """Do the last batch of each of some record types once more, in new waves, so that its run takes the final count."""
-
-    batches: tuple[Batch, ...]
-    waves: tuple[PlannedWave, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FinishWave:
-    wave: int
-    state: WaveState
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Begin to wind the import down."""
-
-    reason: str | None
-    """Why it failed; None if it is cancelled on request."""
-
-
-@dataclass(frozen=True, slots=True)
-class CancelWaiting:
-    """Cancel the batches that no run works on."""
-
-
-@dataclass(frozen=True, slots=True)
-class CancelRun:
-    """Take a run that has not started out of the queue."""
-
-    run_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """An ended run was folded, so it holds back no later wave of its level; with ``hold`` none, no higher level either.
-
-    A higher level is held until everything left at the run's level belongs to a run that Dagster knows.
-    """
-
-    run_id: str
-    hold: Hold
-
-
-@dataclass(frozen=True, slots=True)
-class PlanDerived:
-    """Ask Dagster for the run that plans a derived record type."""
-
-    spec: PlanSpec
-
-
-@dataclass(frozen=True, slots=True)
-class FoldPlanning:
-    """The run of this attempt is over and the record type is not planned: there is another, or it has failed."""
-
-    spec: PlanSpec
-    not_before: datetime
-    failure: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class FinishImport:
-    state: ImportState
-    reason: str | None
-
-
-Action = (
-    Dispatch
-    | Submit
-    | MarkProcessing
-    | Fold
-    | Regroup
-    | CountAgain
-    | FinishWave
-    | Stop
-    | CancelWaiting
-    | CancelRun
-    | Release
-    | PlanDerived
-    | FoldPlanning
-    | FinishImport
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +164,7 @@ def _plan_derived(snapshot: Snapshot, now: datetime) -> Iterable[Action]:
     """Derived record types whose parents are in: whatever of a lower level was to be done is done."""
     if snapshot.runs is None:
         return
-    for plan in _plannable(snapshot):
+    for plan in snapshot.plannable:
         spec = PlanSpec(plan.record_type, plan.level, plan.attempt_number)
         runs = [run for run in snapshot.runs if run.plans == (spec.record_type, spec.attempt)]
         if runs and all(run.ended for run in runs):
@@ -313,12 +176,6 @@ def _plan_derived(snapshot: Snapshot, now: datetime) -> Iterable[Action]:
             yield FoldPlanning(spec, now + timedelta(seconds=verdict.delay), failure)
         elif not runs and (plan.not_before is None or plan.not_before <= now):
             yield PlanDerived(spec)
-
-
-def _plannable(snapshot: Snapshot) -> list[TypePlan]:
-    waiting = [plan for plan in snapshot.types if plan.to_plan]
-    lowest = min([b.level for b in snapshot.batches if not b.terminal] + [plan.level for plan in waiting], default=0)
-    return [plan for plan in waiting if plan.level <= lowest]
 
 
 def _not_planned(plan: TypePlan) -> str:
@@ -475,58 +332,3 @@ def _release(snapshot: Snapshot) -> Iterable[Action]:
         hold: Hold = "level" if level_of.get(run.wave or 0) in uncovered else "none"
         if hold != run.hold:
             yield Release(run.run_id, hold)
-
-
-def explain(snapshot: Snapshot, now: datetime) -> str:
-    """Why the import is where it is, in one line."""
-    place = _with_planning(snapshot, now)
-    waits = any(not batch.terminal for batch in snapshot.batches) and snapshot.circuit.confirmed
-    return f"{snapshot.circuit}; {place}" if waits else place
-
-
-def _with_planning(snapshot: Snapshot, now: datetime) -> str:
-    where = _place(snapshot, now)
-    if snapshot.job.state is ImportState.CANCELLING or snapshot.job.state is ImportState.PLANNING:
-        return where
-    due = _plannable(snapshot)
-    told = [_planning(plan, now) for plan in due]
-    told += [
-        f"{p.record_type} is planned when its parents are done" for p in snapshot.types if p.to_plan and p not in due
-    ]
-    if told and all(batch.terminal for batch in snapshot.batches):
-        return "; ".join(told)
-    return "; ".join([where, *told])
-
-
-def _planning(plan: TypePlan, now: datetime) -> str:
-    if plan.not_before is not None and plan.not_before > now:
-        return f"planning {plan.record_type} failed and is tried again at {plan.not_before:%H:%M:%S} UTC"
-    return f"its parents are done: {plan.record_type} is being planned"
-
-
-def _place(snapshot: Snapshot, now: datetime) -> str:
-    job = snapshot.job
-    open_batches = [batch for batch in snapshot.batches if not batch.terminal]
-    if job.state is ImportState.PLANNING:
-        return "being planned"
-    if job.state is ImportState.CANCELLING:
-        busy = sum(1 for batch in open_batches if batch.state is BatchState.PROCESSING)
-        return f"winding down: {busy} batches in flight" + (f"; {job.failure_reason}" if job.failure_reason else "")
-    if not open_batches:
-        return "every batch is settled; the final counts are being taken" if snapshot.batches else "nothing to import"
-    level = min(batch.level for batch in open_batches)
-    waves = [wave for wave in snapshot.waves if wave.level == level]
-    retrying = [batch for batch in open_batches if batch.level == level and batch.state is BatchState.RETRYING]
-    if retrying and len(retrying) == sum(1 for batch in open_batches if batch.level == level):
-        due = min((batch.not_before for batch in retrying if batch.not_before), default=now)
-        return f"level {level}: {len(retrying)} failed batches are tried again at {due:%H:%M:%S} UTC"
-    current = next((wave for wave in waves if wave.state not in FINISHED_WAVES), None)
-    if current is None:
-        return f"level {level}: {len(open_batches)} batches left"
-    members = [batch for batch in snapshot.batches if batch.wave == current.number]
-    done = sum(1 for batch in members if batch.terminal)
-    place = f"level {level}: wave {current.number} of {len(snapshot.waves)}"
-    if current.state in (WaveState.PENDING, WaveState.DISPATCHING):
-        return f"{place} is being dispatched"
-    begun = done or any(batch.state is BatchState.PROCESSING for batch in members)
-    return f"{place} {'running' if begun else 'waiting for its runs to start'}, {done} of {len(members)} batches done"

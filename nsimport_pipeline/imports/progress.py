@@ -12,9 +12,10 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import RowMapping
 
 from nsimport_pipeline.imports import estimate, store
-from nsimport_pipeline.imports.decide import Snapshot, explain
+from nsimport_pipeline.imports.explain import explain
 from nsimport_pipeline.imports.partial import lacking_types, partial_parents
 from nsimport_pipeline.imports.records import AccountType, ImportJob, TypePlan, Wave
+from nsimport_pipeline.imports.snapshot import Snapshot
 from nsimport_pipeline.imports.states import OPEN_IMPORTS, TERMINAL_BATCHES, BatchState, ImportState
 from nsimport_pipeline.imports.stuck import stuck_since
 from nsimport_pipeline.netsuite.circuit import Circuit

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 
 from nsimport_pipeline.errors import Category
 from nsimport_pipeline.imports import store
-from nsimport_pipeline.imports.decide import (
+from nsimport_pipeline.imports.actions import (
     Action,
     CancelRun,
     CancelWaiting,
@@ -26,13 +26,12 @@ from nsimport_pipeline.imports.decide import (
     PlanDerived,
     Regroup,
     Release,
-    Rules,
-    Snapshot,
     Stop,
     Submit,
-    decide,
 )
+from nsimport_pipeline.imports.decide import decide
 from nsimport_pipeline.imports.records import Hold, PlanSpec, RunSpec, RunView
+from nsimport_pipeline.imports.snapshot import Rules, Snapshot
 from nsimport_pipeline.imports.states import OPEN_IMPORTS, BatchState, ImportState, WaveState
 from nsimport_pipeline.warehouse.migrate import serialise
 

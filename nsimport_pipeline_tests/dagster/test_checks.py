@@ -11,10 +11,10 @@ import yaml
 from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.defs.build import build_definitions
 from nsimport_pipeline.imports import store
-from nsimport_pipeline.imports.decide import Rules
 from nsimport_pipeline.imports.finish import CHECKS
 from nsimport_pipeline.imports.plan import make_plan
 from nsimport_pipeline.imports.settle import settle
+from nsimport_pipeline.imports.snapshot import Rules
 from nsimport_pipeline.imports.start import Request, open_import, write_plan
 from nsimport_pipeline.netsuite.client import NetSuiteClient
 from nsimport_pipeline.simulator.options import SimulatorOptions

@@ -15,13 +15,14 @@ from sqlalchemy import Engine
 
 from nsimport_pipeline.errors import Category, ImportFailure
 from nsimport_pipeline.imports import store
-from nsimport_pipeline.imports.decide import CountAgain, Rules
+from nsimport_pipeline.imports.actions import CountAgain
 from nsimport_pipeline.imports.derived import record_failure, write_derived
 from nsimport_pipeline.imports.failures import after_failure
 from nsimport_pipeline.imports.gate import GateRun, admit
 from nsimport_pipeline.imports.plan import Plan, PlannedType, key_ranges
 from nsimport_pipeline.imports.records import Batch, BatchStats, Hold, ImportJob, PlanSpec, RunSpec, RunView, TypePlan
 from nsimport_pipeline.imports.settle import Outcome, settle
+from nsimport_pipeline.imports.snapshot import Rules
 from nsimport_pipeline.imports.start import Request, open_import, write_plan
 from nsimport_pipeline.imports.states import ACTIVE_IMPORTS, OPEN_IMPORTS, TERMINAL_BATCHES, BatchState
 from nsimport_pipeline.imports.steer import Retried, cancel_import, reset_wave, resume_import, retry_import

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from nsimport_pipeline.errors import Category
 from nsimport_pipeline.imports import store
-from nsimport_pipeline.imports.decide import CountAgain
+from nsimport_pipeline.imports.actions import CountAgain
 from nsimport_pipeline.imports.states import OPEN_IMPORTS, BatchState, ImportState
 from nsimport_pipeline.warehouse.engine import make_engine
 from nsimport_pipeline.warehouse.migrate import ensure_control_tables

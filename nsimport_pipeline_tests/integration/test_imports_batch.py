@@ -20,12 +20,12 @@ from nsimport_pipeline.imports.account import record_left_out
 from nsimport_pipeline.imports.batch import Interrupted, Result, RetryLog, Workshop, await_netsuite, fetch, keep
 from nsimport_pipeline.imports.breaker import TenantCircuit
 from nsimport_pipeline.imports.columns import Columns
-from nsimport_pipeline.imports.decide import Rules
 from nsimport_pipeline.imports.execute import Throttle, execute
 from nsimport_pipeline.imports.finish import CHECKS, take_checks
 from nsimport_pipeline.imports.plan import make_plan, plan_type
 from nsimport_pipeline.imports.records import Batch, ImportJob
 from nsimport_pipeline.imports.settle import settle
+from nsimport_pipeline.imports.snapshot import Rules
 from nsimport_pipeline.imports.start import Request, open_import, write_plan
 from nsimport_pipeline.imports.states import BatchState, ImportState, WaveState
 from nsimport_pipeline.imports.steer import cancel_import, retry_import

@@ -13,13 +13,13 @@ from sqlalchemy import Engine
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.batch import Result, RetryLog, Workshop
 from nsimport_pipeline.imports.columns import Columns
-from nsimport_pipeline.imports.decide import Rules
 from nsimport_pipeline.imports.derived import narrowed, plan_derived
 from nsimport_pipeline.imports.execute import Throttle, execute
 from nsimport_pipeline.imports.finish import take_checks
 from nsimport_pipeline.imports.plan import make_plan
 from nsimport_pipeline.imports.records import ImportJob, TypePlan
 from nsimport_pipeline.imports.settle import settle
+from nsimport_pipeline.imports.snapshot import Rules
 from nsimport_pipeline.imports.start import Request, open_import, write_plan
 from nsimport_pipeline.netsuite.client import NetSuiteClient
 from nsimport_pipeline.netsuite.suiteql import selected

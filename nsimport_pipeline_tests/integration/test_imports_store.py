@@ -18,10 +18,10 @@ from sqlalchemy import Engine
 
 from nsimport_pipeline.errors import Category, RefusedError
 from nsimport_pipeline.imports import store
-from nsimport_pipeline.imports.decide import Rules
 from nsimport_pipeline.imports.plan import Plan, PlannedType
 from nsimport_pipeline.imports.records import Batch, BatchStats, ImportJob, RunSpec
 from nsimport_pipeline.imports.settle import settle
+from nsimport_pipeline.imports.snapshot import Rules
 from nsimport_pipeline.imports.start import MANY_ROWS, Request, open_import, write_plan
 from nsimport_pipeline.imports.states import (
     BATCH_STEPS,
