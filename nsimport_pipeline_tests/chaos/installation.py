@@ -111,7 +111,7 @@ class Installation:
         source = PROJECT / ("dagster.yaml" if self.storage == "sqlite" else "deploy/mysql/dagster.yaml")
         settings = yaml.safe_load(source.read_text(encoding="utf-8"))
         # Nobody waits three minutes here for a run that never began or never ended.
-        settings["run_monitoring"] |= {"start_timeout_seconds": 120, "cancel_timeout_seconds": 20}
+        settings["run_monitoring"] |= {"start_timeout_seconds": 75, "cancel_timeout_seconds": 20}
         (self.home / "dagster.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
 
     # Tenants

@@ -14,7 +14,7 @@ from nsimport_pipeline_tests.chaos.plan import draw
 
 SEEDS = (3, 13, 15, 20, 30, 55, 95, 102, 157, 163)
 """They draw every fault and every blow at least once; a test below sees to that."""
-KILLS = tuple(range(1, 5))
+KILLS = (1, 3, 4, 5)
 MINUTES = 14
 
 
