@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS ?= simulator
+# Most of a test of the whole is waiting for processes to start: more of them side by side than there are cores.
+WORKERS ?= 4
 SEEDS ?= 10
 
 .DEFAULT_GOAL := help
@@ -36,7 +37,7 @@ test: setup-test ## Everything CI runs: linters, types, import rules, all tests.
 	@scripts/ensure-mysql
 	@scripts/ensure-chromium
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: setup-test ## Ruff, mypy, import-linter.
 	@$(BIN)/ruff check .

@@ -97,10 +97,13 @@ def customers(on_sqlite: Environment) -> Interrupted:
         assert process.stdout is not None
         import_id = process.stdout.readline().strip()
         line = "-"
-        while line and "running" not in line:
+        while line and "records/s" not in line:
             line = process.stdout.readline()
+        # However fast the machine is, the import lasts until it has been asked for again.
+        on_sqlite.simulator.set_faults("slow=4")
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=30)
     interrupted = subprocess.CompletedProcess(arguments, process.returncode, output, errors)
     asked_again = on_sqlite.nsimport("import", "customer", "--no-dependencies", "--tenant", TENANT)
+    on_sqlite.simulator.set_faults("")
     return Interrupted(import_id, interrupted, asked_again, on_sqlite.wait_for_import(import_id))

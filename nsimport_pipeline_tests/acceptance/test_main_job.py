@@ -87,6 +87,7 @@ def test_the_status_document_has_the_keys_and_states_of_the_contract(status: Any
     assert status.keys() == {
         *("import_id", "tenant", "mode", "state", "reason", "created_at", "finished_at", "progress"),
         *("records_per_second", "eta_seconds", "record_types", "waves", "slots", "failures"),
+        *("circuit", "performance"),
     }
     assert (status["import_id"], status["tenant"], status["mode"]) == (import_id, TENANT, "full")
     assert (status["state"], status["progress"], status["eta_seconds"]) == ("completed", 1.0, 0)
@@ -115,6 +116,7 @@ def test_each_record_type_is_complete_and_in_sync(on_mysql: Environment, status:
             "state": "completed",
             "unavailable": None,
             "columns_left_out": [],
+            "partial_parents": [],
             "batches": {
                 **dict.fromkeys(("pending", "dispatched", "processing", "retrying", "failed", "cancelled"), 0),
                 "total": batches,
@@ -134,7 +136,7 @@ def test_waves_never_mix_levels_nor_exceed_their_size_and_keep_the_order_of_leve
     for wave in waves:
         assert wave.keys() == {
             *("number", "level", "state", "batches", "completed", "failed", "retried"),
-            *("dispatched_at", "completed_at"),
+            *("dispatched_at", "completed_at", "stuck"),
         }
         assert (wave["state"], wave["failed"], wave["retried"]) == ("completed", 0, 0)
         assert 1 <= wave["batches"] == wave["completed"] <= 3
