@@ -5,8 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Most of a test of the whole is waiting for processes to start: more of them side by side than there are cores.
-WORKERS ?= 4
+# Tests of the whole wait a good part of their time for processes to start.
+WORKERS ?= 2
 SEEDS ?= 10
 
 .DEFAULT_GOAL := help
