@@ -19,6 +19,7 @@ from nsimport_pipeline.imports.batch import Columns, Page, Result, RetryLog, Wor
 from nsimport_pipeline.imports.execute import Throttle
 from nsimport_pipeline.imports.records import Batch
 from nsimport_pipeline.imports.settle import settle
+from nsimport_pipeline.imports.snapshot import Rules
 from nsimport_pipeline.imports.start import Request, open_import, write_plan
 from nsimport_pipeline.netsuite.client import Fetched, NetSuiteClient
 from nsimport_pipeline.netsuite.suiteql import selected
@@ -52,7 +53,7 @@ def work_through(engine: Engine, items: Sequence[Sequence[Item]]) -> list[Result
     request = Request((THING.name,), (THING.name,))
     job = open_import(engine, owner, request, now=START, suffix="0001")
     write_plan(engine, job, plan_of([(THING.name, 0, len(items))], wave_size=300), now=START)
-    settle(engine, job.import_id, slots=1, now=lambda: START, runs=list)
+    settle(engine, job.import_id, rules=Rules(1), now=lambda: START, runs=list)
     with engine.connect() as connection:
         batches = store.batches(connection, job.import_id)
         found = store.find_job(connection, job.import_id)
@@ -69,6 +70,7 @@ def work_through(engine: Engine, items: Sequence[Sequence[Item]]) -> list[Result
             run_id="run",
             timezone=ZoneInfo("America/Los_Angeles"),
             store_raw=True,
+            rules=Rules(1).retries,
             sleep=lambda _: None,
             now=lambda: START,
         )
@@ -79,7 +81,7 @@ def _fetched(batch: Batch, rows: Sequence[Item], shop: Workshop) -> Page:
     with shop.engine.begin() as connection:
         assert store.claim_batch(connection, batch, shop.run_id, START)
         (claimed,) = [b for b in store.batches(connection, shop.job.import_id) if b.range == batch.range]
-    return Page(claimed, Fetched([dict(row) for row in rows], 1, 0, 0.0, 0.0), [])
+    return Page(claimed, Fetched([dict(row) for row in rows], 1, 0, 0.0, 0.0), tuple(selected(THING)), [])
 
 
 def stored(engine: Engine) -> dict[int, Mapping[str, Any]]:

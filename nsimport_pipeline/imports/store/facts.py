@@ -114,6 +114,12 @@ def import_marks(connection: Connection) -> list[tuple[str, str, datetime | None
     return [(import_id, state, aware(end)) for import_id, state, end in connection.execute(statement)]
 
 
+_AT_ONE_MOMENT = {"batch_started": 1, "slot_wait": 2, "batch_completed": 2} | dict.fromkeys(
+    ("import_completed", "import_completed_with_failures", "import_failed", "import_cancelled"), 3
+)
+"""What comes after what where the clock shows no difference."""
+
+
 def events(connection: Connection, import_id: str, since: datetime | None = None) -> list[Event]:
     """What happened to an import (from ``since`` on), in the order of time.
 
@@ -125,7 +131,8 @@ def events(connection: Connection, import_id: str, since: datetime | None = None
     if since is not None:
         statement = statement.where(table.c.at >= naive(since))
     written = [_event(row) for row in connection.execute(statement).mappings()]
-    return sorted([*written, *_batch_events(connection, import_id, since)], key=lambda event: event.at)
+    told = [*written, *_batch_events(connection, import_id, since)]
+    return sorted(told, key=lambda event: (event.at, _AT_ONE_MOMENT.get(event.name, 0)))
 
 
 def _event(row: RowMapping) -> Event:

@@ -256,5 +256,6 @@ def downgrade() -> None:
         "import_errors",
         "account_record_types",
         "account_columns",
+        "feature_flags",
     ):
         op.drop_table(table, if_exists=True)
