@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, select, update
 
 from nsimport_pipeline.errors import Category
 from nsimport_pipeline.imports.records import Batch as BatchRecord
@@ -95,16 +95,18 @@ def claim_batch(connection: Connection, batch: BatchRecord, run_id: str, now: da
     )
 
 
+def _held(batch: BatchRecord, run_id: str) -> ColumnElement[bool]:
+    """That the batch is being worked on by this run."""
+    table = wave_batches
+    return and_(table.c.id == batch.id, table.c.run_id == run_id, table.c.status == BatchState.PROCESSING.value)
+
+
 def release_batch(connection: Connection, batch: BatchRecord, run_id: str) -> bool:
     """Give back a claimed batch whose work was broken off before it could fail; costs no attempt."""
     return bool(
         connection.execute(
             update(wave_batches)
-            .where(
-                wave_batches.c.id == batch.id,
-                wave_batches.c.run_id == run_id,
-                wave_batches.c.status == BatchState.PROCESSING.value,
-            )
+            .where(_held(batch, run_id))
             .values(status=BatchState.DISPATCHED.value, run_id=None, started_at=None)
         ).rowcount
     )
@@ -115,11 +117,7 @@ def complete_batch(connection: Connection, batch: BatchRecord, run_id: str, stat
     return bool(
         connection.execute(
             update(wave_batches)
-            .where(
-                wave_batches.c.id == batch.id,
-                wave_batches.c.run_id == run_id,
-                wave_batches.c.status == BatchState.PROCESSING.value,
-            )
+            .where(_held(batch, run_id))
             .values(
                 status=BatchState.COMPLETED.value,
                 finished_at=naive(now),
