@@ -4,14 +4,13 @@ import click
 from rich.table import Table
 from sqlalchemy import Engine
 
-from nsimport_pipeline.commands.importing import Asked, start
+from nsimport_pipeline.commands.importing import begin
 from nsimport_pipeline.commands.options import console
 from nsimport_pipeline.commands.processes import LOGS, Services
 from nsimport_pipeline.commands.services import use_simulator
-from nsimport_pipeline.commands.session import dagster_instance, ensure_dagster_home, open_tenant
+from nsimport_pipeline.commands.session import dagster_instance, ensure_dagster_home
 from nsimport_pipeline.commands.waiting import wait_for
-from nsimport_pipeline.defs import resources
-from nsimport_pipeline.imports.plan import chosen_types
+from nsimport_pipeline.defs.starting import ask
 from nsimport_pipeline.record_types.criteria import Catalog
 from nsimport_pipeline.warehouse.deletes import live_rows
 from nsimport_pipeline.warehouse.engine import location, read_only
@@ -35,14 +34,12 @@ def demo(scale: float, latency: float) -> int:
     try:
         console.print("starting a NetSuite simulator", style="dim")
         address = use_simulator(services, scale=scale, latency=latency, slots=5)
-        tenant, engine = open_tenant("demo")
-        catalog = resources.catalog()
-        chosen = tuple(chosen_types(catalog, ["sales_order"], with_dependencies=True))
-        asked = Asked(tenant, engine, catalog, ("sales_order",), chosen)
+        asked = ask(["sales_order"], "demo", wave_size=WAVE_SIZE)
+        engine = asked.engine
         with dagster_instance() as instance:
-            job = start(asked, instance, WAVE_SIZE)
-            code = wait_for(instance, engine, tenant, job.import_id)
-        complete = _check(engine, catalog, chosen, address) if code == 0 else False
+            job = begin(asked, instance)
+            code = wait_for(instance, engine, asked.tenant, job.import_id)
+        complete = _check(engine, asked.catalog, asked.request.chosen, address) if code == 0 else False
     finally:
         services.stop()
     if not complete:

@@ -20,8 +20,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nsimport_pipeline.commands.options import console, json_option, print_json, tenant_option
 from nsimport_pipeline.commands.processes import daemon_runs
-from nsimport_pipeline.commands.session import asking, dagster_instance, ensure_dagster_home
+from nsimport_pipeline.commands.session import dagster_instance, ensure_dagster_home
 from nsimport_pipeline.defs import resources
+from nsimport_pipeline.defs.tenants import asking
 from nsimport_pipeline.errors import NsimportError, RecordNotAvailable
 from nsimport_pipeline.imports.rollout import switch
 from nsimport_pipeline.settings import Settings, Tenant

@@ -8,8 +8,8 @@ from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
 from nsimport_pipeline.commands.options import console, json_option, print_json, tenant_option
-from nsimport_pipeline.commands.session import only_tenant, read_tenant
 from nsimport_pipeline.defs import resources
+from nsimport_pipeline.defs.tenants import only_tenant, read_tenant
 from nsimport_pipeline.errors import ConfigurationError, NsimportError
 from nsimport_pipeline.imports.rollout import Switch, set_flag, switch
 from nsimport_pipeline.warehouse.errors import classify

@@ -9,7 +9,7 @@ import orjson
 from sqlalchemy import Engine
 
 from nsimport_pipeline.commands.options import json_option, print_json
-from nsimport_pipeline.commands.session import find_import
+from nsimport_pipeline.defs.tenants import find_import
 from nsimport_pipeline.errors import ConfigurationError
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.states import OPEN_IMPORTS

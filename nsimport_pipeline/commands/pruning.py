@@ -10,8 +10,9 @@ import click
 import dagster as dg
 
 from nsimport_pipeline.commands.options import json_option, print_json, tenant_option
-from nsimport_pipeline.commands.session import dagster_instance, only_tenant, read_tenant
+from nsimport_pipeline.commands.session import dagster_instance
 from nsimport_pipeline.defs import names
+from nsimport_pipeline.defs.tenants import only_tenant, read_tenant
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.prune import prunable
 from nsimport_pipeline.warehouse.engine import read_only

@@ -13,11 +13,12 @@ from sqlalchemy.engine import RowMapping
 
 from nsimport_pipeline.commands.options import console, json_option, print_json, tenant_option, tenant_required
 from nsimport_pipeline.commands.processes import daemon_runs
-from nsimport_pipeline.commands.session import dagster_instance, find_import, only_tenant, read_tenant
+from nsimport_pipeline.commands.session import dagster_instance
 from nsimport_pipeline.commands.steering import reset_waves
 from nsimport_pipeline.commands.waiting import current_status, follow, print_summary, say_interrupted
 from nsimport_pipeline.defs.resources import catalog
 from nsimport_pipeline.defs.slots import free_slots_of_the_dead, slot_use
+from nsimport_pipeline.defs.tenants import find_import, only_tenant, read_tenant
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.progress import Status
 from nsimport_pipeline.imports.progress import status as status_of

@@ -1,30 +1,24 @@
 """``nsimport cancel``, ``resume``, ``retry`` and ``reconcile``: what is done to an import that is there.
 
-Belongs here: options and what is said. Does not belong here: the steps in the control tables (``imports/steer.py``)
-and in Dagster (``defs/reconcile.py``).
+Belongs here: options and what is said. Does not belong here: the doing (``defs/steering.py``).
 """
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime
 
 import click
 import dagster as dg
 from sqlalchemy import Engine
 
 from nsimport_pipeline.commands.options import json_option, print_json, tenant_option, wait_option
-from nsimport_pipeline.commands.session import dagster_instance, find_import, only_tenant, read_tenant
+from nsimport_pipeline.commands.session import dagster_instance
 from nsimport_pipeline.commands.waiting import say_who_carries_it_out, wait_for
-from nsimport_pipeline.defs import resources
-from nsimport_pipeline.defs.reconcile import Findings, clear_vanished, reconcile, settle_import, withdraw
-from nsimport_pipeline.errors import Category, NsimportError
-from nsimport_pipeline.imports import store
+from nsimport_pipeline.defs import steering
+from nsimport_pipeline.defs.reconcile import Findings, settle_import, withdraw
+from nsimport_pipeline.defs.tenants import find_import
+from nsimport_pipeline.errors import Category
 from nsimport_pipeline.imports.rollout import require_on
-from nsimport_pipeline.imports.states import OPEN_IMPORTS
-from nsimport_pipeline.imports.steer import Retried, cancel_import, reset_wave, resume_import, retry_import
+from nsimport_pipeline.imports.steer import Retried, reset_wave, retry_import
 from nsimport_pipeline.settings import Tenant
-from nsimport_pipeline.warehouse.engine import read_only
-
-LATELY = timedelta(days=1)
 
 
 @click.command()
@@ -33,15 +27,11 @@ LATELY = timedelta(days=1)
 def cancel(import_id: str, now: bool) -> None:
     """Cancel an import. Batches in flight finish and count; nothing new starts. `nsimport resume` goes on later."""
     tenant, engine, job = find_import(import_id)
-    if job.state not in OPEN_IMPORTS:
-        click.echo(f"{import_id} is over already: {job.state.value}")
-        return
-    cancel_import(engine, job, now=_now())
     with dagster_instance() as instance:
-        settle_import(instance, tenant, engine, job, Findings())
-        if now:
-            withdraw(instance, import_id)
-    click.echo(f"{import_id} is being cancelled; `nsimport resume {import_id}` goes on with it")
+        if steering.cancel(instance, tenant, engine, job, terminate=now):
+            click.echo(f"{import_id} is being cancelled; `nsimport resume {import_id}` goes on with it")
+        else:
+            click.echo(f"{import_id} is over already: {job.state.value}")
 
 
 @click.command()
@@ -50,9 +40,8 @@ def cancel(import_id: str, now: bool) -> None:
 def resume(import_id: str, wait: bool) -> int:
     """Go on with a cancelled, failed or partly failed import from its last good batch."""
     tenant, engine, job = find_import(import_id)
-    require_on(engine, tenant)
     with dagster_instance() as instance:
-        reopened = resume_import(engine, job, now=_now())
+        reopened = steering.resume(tenant, engine, job)
         click.echo(f"{import_id}: {reopened} batches to do")
         return _carry_out(instance, engine, tenant, import_id, wait=wait)
 
@@ -131,60 +120,14 @@ def reconcile_(import_id: str | None, tenant: str | None, as_json: bool) -> int:
     Safe at any time: the daemon does the same again and again. Imports that ended within a day are looked at too.
     """
     with dagster_instance() as instance:
-        if import_id is not None:
-            owner, engine, job = find_import(import_id)
-            reports = [_report(owner.name, reconcile(instance, owner, engine, [job], finished_within=timedelta()))]
-        else:
-            known = resources.settings().tenant_names
-            reports = [_reconciled(instance, name) for name in ([only_tenant(tenant)] if tenant else known)]
-            everywhere = Findings()
-            clear_vanished(instance, everywhere)
-            reports += [_report("(not in the tenants file)", everywhere)] if everywhere.repairs else []
+        reports = steering.reconciled(instance, import_id, tenant)
     if as_json:
         print_json(reports)
     else:
         for report in reports:
-            _say(report)
+            for line in steering.in_lines(report):
+                click.echo(line, err=report["error"] is not None)
     return 1 if any(report["error"] for report in reports) else 0
-
-
-def _reconciled(instance: dg.DagsterInstance, name: str) -> dict[str, Any]:
-    try:
-        tenant, engine = read_tenant(name)
-    except NsimportError as error:
-        return {**_report(name, Findings()), "error": str(error)}
-    with read_only(engine).connect() as connection:
-        jobs = store.open_jobs(connection)
-    return _report(name, reconcile(instance, tenant, engine, jobs, finished_within=LATELY))
-
-
-def _report(tenant: str, found: Findings) -> dict[str, Any]:
-    imports = {
-        import_id: outcome.reason or str(outcome.finished and outcome.finished.value)
-        for import_id, outcome in found.outcomes.items()
-    }
-    return {
-        "tenant": tenant,
-        "compared": dict(found.compared),
-        "repaired": found.repairs,
-        "to_start": sum(len(outcome.submit) for outcome in found.outcomes.values()),
-        "imports": imports,
-        "error": None,
-    }
-
-
-def _say(report: dict[str, Any]) -> None:
-    if report["error"]:
-        click.echo(f"{report['tenant']}: {report['error']}", err=True)
-        return
-    compared = ", ".join(f"{count} {what}" for what, count in report["compared"].items())
-    click.echo(f"{report['tenant']}: compared {compared or 'nothing'}")
-    for line in report["repaired"] or ["nothing to repair"]:
-        click.echo(f"  {line}")
-    if report["to_start"]:
-        click.echo(f"  {report['to_start']} runs to start: the wave sensor does it within seconds")
-    for import_id, reason in report["imports"].items():
-        click.echo(f"  {import_id}: {reason}")
 
 
 def _now() -> datetime:

@@ -1,0 +1,197 @@
+"""Asking for an import: checking the request, planning it, writing it down. For ``nsimport import`` and the UI's job.
+
+Belongs here: what both do, with whatever they say given to a callback. Does not belong here: the questions that a plan
+asks (``imports/plan.py``), how it is written (``imports/start.py``), options and output of either.
+"""
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import dagster as dg
+from sqlalchemy import Engine, Table
+
+from nsimport_pipeline.defs import resources
+from nsimport_pipeline.defs.slots import SlottedClient
+from nsimport_pipeline.defs.tenants import asking, brisk, open_tenant
+from nsimport_pipeline.errors import ConfigurationError, RefusedError
+from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.account import Probed, Question, fingerprint, keep, probe
+from nsimport_pipeline.imports.plan import Plan, PlannedType, chosen_types, make_plan
+from nsimport_pipeline.imports.records import AccountType, ImportJob, Mode
+from nsimport_pipeline.imports.settle import settle
+from nsimport_pipeline.imports.snapshot import Rules
+from nsimport_pipeline.imports.start import Request, abandon, open_import, write_plan
+from nsimport_pipeline.netsuite.client import NetSuiteClient
+from nsimport_pipeline.record_types.criteria import Catalog
+from nsimport_pipeline.settings import Tenant
+from nsimport_pipeline.warehouse.engine import read_only
+from nsimport_pipeline.warehouse.schema import ensure_table, target_table
+
+MOST_BATCHES = 10_000
+"""In a wave."""
+
+Say = Callable[[str], None]
+"""Where a line for the user goes."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A checked request."""
+
+    tenant: Tenant
+    engine: Engine
+    catalog: Catalog
+    request: Request
+
+
+def ask(
+    record_types: Sequence[str],
+    tenant_name: str,
+    *,
+    mode: Mode = "full",
+    dependencies: bool = True,
+    wave_size: int | None = None,
+    dry: bool = False,
+) -> Asked:
+    """Check a request. ``dry``: without a look at the tenant's database, as opening it may create it.
+
+    Raises ConfigurationError for what cannot be, RefusedError for what is not allowed now.
+    """
+    if mode == "incremental":
+        raise ConfigurationError("incremental imports are not available in this version: take mode full")
+    if not record_types:
+        raise ConfigurationError("no record type is named: `nsimport record-types` lists them")
+    if wave_size is not None and not 1 <= wave_size <= MOST_BATCHES:
+        raise ConfigurationError(f"a wave of {wave_size} batches cannot be: give 1 to {MOST_BATCHES:,}")
+    catalog = resources.catalog()
+    chosen = chosen_types(catalog, record_types, with_dependencies=dependencies)
+    if dry:
+        tenant = resources.settings().enabled_tenant(tenant_name)
+        engine = resources.warehouse(tenant)
+    else:
+        tenant, engine = open_tenant(tenant_name)
+    for name in record_types:
+        if not tenant.options(name).enabled:
+            raise RefusedError(
+                f"{name} is not enabled for tenant {tenant.name!r}: see record_types in the tenants file"
+            )
+    enabled = tuple(name for name in chosen if tenant.options(name).enabled)
+    return Asked(tenant, engine, catalog, Request(tuple(record_types), enabled, mode, wave_size))
+
+
+def start(asked: Asked, instance: dg.DagsterInstance, *, on_opened: Say, say: Say) -> tuple[ImportJob, Plan]:
+    """Open, plan and write down an import; it is carried out by whatever daemon runs.
+
+    ``on_opened`` is given its id first, ``say`` what is found while it is planned. Whatever goes wrong, Ctrl-C too,
+    the import has failed then, and nothing was imported.
+    """
+    tenant, engine = asked.tenant, asked.engine
+    job = open_import(engine, tenant, asked.request, now=_now(), suffix=secrets.token_hex(2))
+    try:
+        on_opened(job.import_id)
+        tables = _ensure_tables(asked, say)
+        with asking(tenant, instance, engine) as clients:
+            made = plan(asked, clients[1], late=True, on_planned=lambda planned: say(f"  {_planned(planned)}"))
+            _probe_planned(asked, job, made, instance, clients, say)
+    except BaseException as error:
+        abandon(engine, job, str(error) or "planning was interrupted", now=_now())
+        raise
+    job = write_plan(engine, job, made, tables=tables, now=_now())
+    settle(engine, job.import_id, rules=Rules.of(tenant), now=_now)
+    return job, made
+
+
+def plan(asked: Asked, client: SlottedClient, *, late: bool = False, on_planned: Callable[[PlannedType], None]) -> Plan:
+    """Ask NetSuite for counts and key ranges. ``late``: leave derived record types for when their parents are in."""
+    tenant, request = asked.tenant, asked.request
+    return make_plan(
+        asked.catalog,
+        request.chosen,
+        client=client,
+        wave_size=request.wave_size or tenant.wave_size,
+        batch_sizes={name: tenant.options(name).batch_size for name in request.chosen},
+        workers=tenant.slots,
+        late=late,
+        on_planned=on_planned,
+    )
+
+
+def in_short(made: Plan) -> str:
+    """What was planned, in one line."""
+    return f"planned: {made.records:,} records in {made.batches} batches and {len(made.waves)} waves"
+
+
+def _ensure_tables(asked: Asked, say: Say) -> dict[str, Table]:
+    tables = {}
+    for name in asked.request.chosen:
+        record_type = resources.record_type(asked.tenant, name)
+        for change in ensure_table(asked.engine, record_type):
+            if change.kind != "created":
+                say(str(change))
+        tables[name] = target_table(record_type)
+    return tables
+
+
+def _planned(planned: PlannedType) -> str:
+    if planned.unavailable:
+        return f"{planned.record_type}: {'denied' if planned.denied else 'left out'}: {planned.unavailable}"
+    if not planned.planned:
+        return f"{planned.record_type}: about {planned.records:,} records, planned when its parents are in"
+    return f"{planned.record_type}: {planned.records:,} records, {len(planned.ranges)} batches"
+
+
+def _probe_planned(
+    asked: Asked,
+    job: ImportJob,
+    made: Plan,
+    instance: dg.DagsterInstance,
+    clients: tuple[NetSuiteClient, SlottedClient],
+    say: Say,
+) -> None:
+    """Probe the columns of an import's record types that were not yet, or for other columns, and keep the answers.
+
+    What could not be found out is asked again by the next import; the runs of this one find out for themselves.
+    """
+    with read_only(asked.engine).connect() as connection:
+        known = store.account_types(connection)
+    now = _now()
+    found: list[AccountType] = []
+    questions: list[Question] = []
+    for planned in made.types:
+        if planned.unavailable:
+            state = "denied" if planned.denied else "unavailable"
+            found.append(AccountType(planned.record_type, state, now, planned.unavailable))  # type: ignore[arg-type]
+            continue
+        record_type = resources.record_type(asked.tenant, planned.record_type)
+        before = known.get(planned.record_type)
+        if before is None or before.probed_for != fingerprint(record_type):
+            first = planned.ranges[0] if planned.ranges else None
+            questions.append(Question(record_type, first.low, first.high) if first else Question(record_type))
+    if questions:
+        say(f"probing the columns of {len(questions)} record types that were not asked for before")
+    raw, patient = clients
+    probed = probe(
+        questions,
+        patient=patient,
+        brisk=brisk(raw, instance, asked.tenant),
+        workers=asked.tenant.slots,
+        now=_now,
+        on_probed=lambda one: say(f"  {_probed(one)}"),
+    )
+    keep(asked.engine, [*found, *(one.found for one in probed if one.found)], import_id=job.import_id)
+
+
+def _probed(probed: Probed) -> str:
+    if probed.found is None:
+        said = f"could not be probed, the next import tries again: {probed.failure}"
+    elif probed.found.left_out:
+        said = f"left out: {', '.join(one.column for one in probed.found.left_out)}"
+    else:
+        said = "every column is there"
+    return f"probed {probed.record_type}: {said}"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
