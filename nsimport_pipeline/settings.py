@@ -22,6 +22,26 @@ from nsimport_pipeline.retry_settings import CircuitSettings, Retries, StrictMod
 TENANT_NAME = re.compile(r"^[a-z0-9_]{1,32}$")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
+DATE_FORMATS = (
+    "M/D/YYYY",
+    "D/M/YYYY",
+    "D-Mon-YYYY",
+    "D.M.YYYY",
+    "D-MONTH-YYYY",
+    "D MONTH, YYYY",
+    "YYYY/M/D",
+    "YYYY-M-D",
+    "DD/MM/YYYY",
+    "DD-Mon-YYYY",
+    "DD.MM.YYYY",
+    "DD-MONTH-YYYY",
+    "DD MONTH, YYYY",
+    "MM/DD/YYYY",
+    "YYYY/MM/DD",
+    "YYYY-MM-DD",
+)
+"""The date formats a NetSuite account can be set to."""
+
 ENVIRONMENT_DEFAULTS = {
     "WAVE_SIZE": "wave_size",
     "WAVE_COMPLETION_THRESHOLD": "completion_threshold",
@@ -71,6 +91,8 @@ class Tenant(StrictModel):
     warehouse_url: SecretStr
     slots: Annotated[int, Field(ge=1, le=500)] = 5
     timezone: str = "America/Los_Angeles"
+    date_format: str = "M/D/YYYY"
+    """The account's, for dates that NetSuite does not give as ISO text."""
     record_types: dict[str, RecordTypeOptions] = Field(default_factory=dict)
     enabled: bool | Literal["database"] = True
     """Whether new imports may begin; ``database``: the flag ``nsimport`` in the tenant's ``feature_flags`` decides."""
@@ -96,6 +118,13 @@ class Tenant(StrictModel):
             ZoneInfo(value)
         except Exception:
             raise ValueError(f"unknown time zone {value!r}; use a name like America/Los_Angeles") from None
+        return value
+
+    @field_validator("date_format")
+    @classmethod
+    def _known_date_format(cls, value: str) -> str:
+        if value not in DATE_FORMATS:
+            raise ValueError(f"{value!r} is none of NetSuite's date formats: {', '.join(DATE_FORMATS)}")
         return value
 
     @field_validator("base_url")

@@ -217,6 +217,7 @@ class _Run:
             retries=retries,
             run_id=self.context.run_id,
             timezone=ZoneInfo(self.tenant.timezone),
+            date_format=self.tenant.date_format,
             store_raw=self.tenant.store_raw,
             rules=self.tenant.retries,
             sleep=self._sleep,

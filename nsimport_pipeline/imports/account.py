@@ -11,7 +11,7 @@ there in every account.
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Literal, Protocol
 
@@ -32,6 +32,9 @@ from nsimport_pipeline.netsuite.answers import KeyCount, Page
 from nsimport_pipeline.netsuite.suiteql import Selected, column_groups, page_statement, selected
 from nsimport_pipeline.record_types.criteria import RecordType
 from nsimport_pipeline.warehouse.migrate import serialise
+
+ASK_AGAIN = timedelta(days=1)
+"""After this time a column that was left out is asked for again: features are switched on, rights are given."""
 
 
 class Querier(Protocol):
@@ -82,6 +85,13 @@ def fingerprint(record_type: RecordType) -> str:
     source = record_type.source
     asked = [source.from_, source.where or "", *(column.sql for column in selected(record_type))]
     return sha256("\n".join(asked).encode()).hexdigest()[:32]
+
+
+def outdated(known: AccountType | None, record_type: RecordType, now: datetime) -> bool:
+    """Whether a record type's columns have to be probed: never were, for others, or a column may be there by now."""
+    if known is None or known.probed_for != fingerprint(record_type):
+        return True
+    return bool(known.left_out) and now - known.checked_at >= ASK_AGAIN
 
 
 def probe(

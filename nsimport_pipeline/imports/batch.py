@@ -105,6 +105,7 @@ class Workshop:
     retries: RetryLog
     run_id: str
     timezone: ZoneInfo
+    date_format: str
     store_raw: bool
     rules: Retries
     sleep: Callable[[float], None]
@@ -173,7 +174,13 @@ def keep(page: Page, shop: Workshop) -> Result:
     """
     started = shop.timer()
     try:
-        transformed = transform(shop.record_type, page.fetched.items, timezone=shop.timezone, store_raw=shop.store_raw)
+        transformed = transform(
+            shop.record_type,
+            page.fetched.items,
+            timezone=shop.timezone,
+            date_format=shop.date_format,
+            store_raw=shop.store_raw,
+        )
         written = _write(page, shop, transformed, started)
     except Interrupted:
         return release(page.batch, shop)

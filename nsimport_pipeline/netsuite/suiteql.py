@@ -23,7 +23,6 @@ COLUMN_LIMIT = 100
 """Columns above which some accounts answer with no rows at all."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}")
-_CUSTOM_FIELD = re.compile(r"cust(body|col|entity|event|item|record|itemnumber)[a-z0-9_]{1,100}")
 
 
 @dataclass(frozen=True)
@@ -48,28 +47,19 @@ class Selected:
         return re.search(rf"\b{re.escape(column)}\b", self.expression, re.IGNORECASE) is not None
 
 
-def selected(
-    record_type: RecordType,
-    exclude: Collection[str] = frozenset(),
-    extra: Sequence[str] = (),
-    missing: Collection[str] = frozenset(),
-) -> list[Selected]:
+def selected(record_type: RecordType, missing: Collection[str] = frozenset()) -> list[Selected]:
     """The columns to fetch for a record type, its key first (then its parent, if it is derived), each alias once.
 
-    ``exclude`` names fields or NetSuite columns that are not wanted, ``extra`` NetSuite custom fields to add,
-    ``missing`` NetSuite columns that the account does not have: whatever reads one of those is left out, computed
-    fields too. Key and parent are never left out. Raises ConfigurationError for an impossible name, or for two fields
-    that need the same column in different forms.
+    ``missing``: NetSuite columns that the account does not have; whatever reads one of them is left out, computed
+    fields too. Key and parent are never left out. Raises ConfigurationError for two fields that need the same column
+    in different forms.
     """
-    unwanted = {name.lower() for name in exclude}
     columns = {column.alias: column for column in _identifying(record_type)}
     identifying = set(columns)
     external = record_type.source.external_id
     if external is not None:
         columns.setdefault(external.lower(), Selected(external.lower(), _column(external), external.lower()))
     for field in record_type.fields:
-        if field.name in unwanted or field.key in unwanted:
-            continue
         for column in _of_field(field):
             if column.alias in identifying and column.column == column.alias:
                 continue
@@ -78,13 +68,6 @@ def selected(
                     f"{record_type.name}: {field.name}: another field reads {column.alias!r} as a different type; "
                     "give one of them an expression"
                 )
-    for name in extra:
-        if not _CUSTOM_FIELD.fullmatch(name.lower()):
-            raise ConfigurationError(
-                f"{record_type.name}: extra_fields: {name!r} is not the id of a NetSuite custom field "
-                "(custentity…, custbody…, custcol…, custitem…, custrecord…)"
-            )
-        columns.setdefault(name.lower(), Selected(name.lower(), _column(name), name.lower()))
     return without(list(columns.values()), missing)
 
 

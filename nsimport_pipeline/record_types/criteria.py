@@ -165,7 +165,8 @@ class RecordType(_Strict):
     def adapted(self, extra_fields: Iterable[str] = (), exclude_fields: Iterable[str] = ()) -> "RecordType":
         """This record type with a tenant's own NetSuite columns as texts, and without the fields it leaves out."""
         excluded = {name.lower() for name in exclude_fields}
-        own = [FieldSpec(name=name.lower(), type="text", description="Custom field.") for name in extra_fields]
+        names = dict.fromkeys(name.lower() for name in extra_fields)
+        own = [FieldSpec(name=name, type="text", description="Custom field.") for name in names]
         known = {field.name for field in self.fields}
         fields = [
             f for f in self.fields if f is self.parent_field or (f.name not in excluded and f.key not in excluded)

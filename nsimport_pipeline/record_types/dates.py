@@ -23,26 +23,7 @@ from zoneinfo import ZoneInfo
 
 from nsimport_pipeline.errors import ConfigurationError
 from nsimport_pipeline.record_types.numbers import UnfitError
-
-DATE_FORMATS = (
-    "M/D/YYYY",
-    "D/M/YYYY",
-    "D-Mon-YYYY",
-    "D.M.YYYY",
-    "D-MONTH-YYYY",
-    "D MONTH, YYYY",
-    "YYYY/M/D",
-    "YYYY-M-D",
-    "DD/MM/YYYY",
-    "DD-Mon-YYYY",
-    "DD.MM.YYYY",
-    "DD-MONTH-YYYY",
-    "DD MONTH, YYYY",
-    "MM/DD/YYYY",
-    "YYYY/MM/DD",
-    "YYYY-MM-DD",
-)
-"""The date formats a NetSuite account can be set to."""
+from nsimport_pipeline.settings import DATE_FORMATS
 
 _MONTH_NAMES = (
     *("january", "february", "march", "april", "may", "june"),

@@ -29,6 +29,10 @@ CREATE TABLE customrecord_machine AS SELECT
     TIMESTAMP '2026-03-08 08:30:00' + to_hours(CAST(j AS INTEGER)) AS lastmodified
 FROM range({MACHINES}) r(j)
 """
+CUSTOM_FIELD = (
+    "ALTER TABLE customer ADD COLUMN custentity_region VARCHAR",
+    "UPDATE customer SET custentity_region = 'Región ' || id WHERE CAST(id AS INTEGER) % 2 = 0",
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +40,11 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     """An account with a custom record; a column of it is in the metadata, but cannot be selected."""
     directory = tmp_path_factory.mktemp("own_record_type") / "installation"
     variables = {"NSIMPORT_CRITERIA_PATH": str(directory / "criteria")}
-    with Environment(directory, f"sqlite:///{directory}/acme.db", {"*": 6}, variables=variables) as environment:
+    tenant = {"record_types": {"customer": {"extra_fields": ["custentity_region"], "exclude_fields": ["email"]}}}
+    database = f"sqlite:///{directory}/acme.db"
+    with Environment(directory, database, {"*": 6}, tenant=tenant, variables=variables) as environment:
         owner = "COMMENT ON COLUMN customrecord_machine.custrecord_machine_owner IS 'reference customer'"
-        environment.simulator.sql(NEW_TABLE, owner)
+        environment.simulator.sql(NEW_TABLE, owner, *CUSTOM_FIELD)
         environment.simulator.set_faults("unknown:customrecord_machine.custrecord_machine_secret")
         yield environment
 
@@ -75,3 +81,17 @@ def test_a_record_type_of_ones_own_is_scaffolded_and_imported_whole(company: Env
     assert len(expected) == MACHINES
     assert differences(expected, stored) == []
     assert json.loads(next(iter(found.values()))["raw"])["id"] == "500"
+
+
+def test_a_tenants_own_fields_are_imported_and_unwanted_ones_are_not(company: Environment) -> None:
+    done = company.nsimport("import", "customer", "--no-dependencies", "--tenant", TENANT, "--wait", timeout=250)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    rows = company.query("SELECT * FROM customers")
+    assert len(rows) == 6
+    for row in rows:
+        region = None if row["refid"] % 2 else f"Región {row['refid']}"
+        assert row["custentity_region"] == json.loads(row["raw"]).get("custentity_region") == region
+        assert "email" not in row
+        assert "email" not in json.loads(row["raw"])
+    assert {row["custentity_region"] is None for row in rows} == {True, False}

@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 
-from nsimport_pipeline.errors import AccessDenied
+from nsimport_pipeline.errors import AccessDenied, Category
 from nsimport_pipeline.imports import store
-from nsimport_pipeline.imports.account import Probed, fingerprint, keep, probe_account
+from nsimport_pipeline.imports.account import ASK_AGAIN, Probed, fingerprint, keep, outdated, probe_account
 from nsimport_pipeline.imports.columns import ONCE
-from nsimport_pipeline.imports.records import AccountType
+from nsimport_pipeline.imports.records import AccountType, LeftOut
 from nsimport_pipeline.netsuite.client import NetSuiteClient
 from nsimport_pipeline.netsuite.retrying import RetryPolicy
 from nsimport_pipeline.record_types.criteria import Catalog, RecordType, load_catalog
@@ -249,3 +251,16 @@ def test_other_columns_are_probed_again(catalog: Catalog) -> None:
     assert fingerprint(customer) == fingerprint(customer.model_copy(update={"description": "others"}))
     assert fingerprint(customer) != fingerprint(customer.adapted(["custentity_region"]))
     assert fingerprint(customer) != fingerprint(customer.adapted((), ["email"]))
+
+
+def test_what_was_left_out_is_asked_for_again_a_day_later(catalog: Catalog) -> None:
+    customer = catalog["customer"]
+    missing = (LeftOut("email", Category.DATABASE_SCHEMA, "unknown column"),)
+    whole = AccountType("customer", "available", START, probed_for=fingerprint(customer))
+    lacking = replace(whole, left_out=missing)
+
+    assert outdated(None, customer, START)
+    assert outdated(replace(whole, probed_for="others"), customer, START)
+    assert not outdated(whole, customer, START + 100 * ASK_AGAIN)
+    assert not outdated(lacking, customer, START + ASK_AGAIN - timedelta(seconds=1))
+    assert outdated(lacking, customer, START + ASK_AGAIN)

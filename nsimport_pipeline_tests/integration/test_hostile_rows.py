@@ -69,6 +69,7 @@ def work_through(engine: Engine, items: Sequence[Sequence[Item]]) -> list[Result
             retries=RetryLog(Throttle(1)),
             run_id="run",
             timezone=ZoneInfo("America/Los_Angeles"),
+            date_format="M/D/YYYY",
             store_raw=True,
             rules=Rules(1).retries,
             sleep=lambda _: None,

@@ -155,6 +155,7 @@ class Bench:
                 "retries": self.retries,
                 "run_id": "run",
                 "timezone": ZoneInfo("America/Los_Angeles"),
+                "date_format": "M/D/YYYY",
                 "store_raw": True,
                 "sleep": self.sleep,
                 "rules": self.tenant.retries,

@@ -110,6 +110,7 @@ class Bench:
             retries=RetryLog(throttle),
             run_id="run",
             timezone=ZoneInfo("UTC"),
+            date_format="M/D/YYYY",
             store_raw=False,
             rules=self.tenant.retries,
             sleep=lambda seconds: None,

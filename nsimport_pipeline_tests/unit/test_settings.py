@@ -204,6 +204,7 @@ def test_a_missing_variable_is_named_with_its_key(load: Load, file: Path) -> Non
     ("change", "named"),
     [
         ({"timezone": "Mars/Olympus"}, ["tenants.acme.timezone", "Mars/Olympus"]),
+        ({"date_format": "M.D.YY"}, ["tenants.acme.date_format", "M.D.YY", "DD.MM.YYYY"]),
         ({"timezone": "../../etc/passwd"}, ["tenants.acme.timezone"]),
         ({"base_url": "https://user:s3cret@host"}, ["tenants.acme.base_url"]),
         ({"base_url": "https://host/path"}, ["tenants.acme.base_url"]),

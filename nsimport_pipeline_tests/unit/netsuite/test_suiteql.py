@@ -48,12 +48,6 @@ def test_every_field_finds_its_value_under_the_alias_it_is_selected_as() -> None
         assert (field.display_key if field.display and field.type == "string" else field.key) in aliases
 
 
-def test_fields_can_be_left_out_by_field_or_by_column_but_never_the_key() -> None:
-    aliases = [column.alias for column in selected(record_type(), exclude={"since", "CURRENCY", "id"})]
-
-    assert aliases == ["id", "email", "datecreated", "entitystatus_display", "full_name"]
-
-
 def test_a_column_that_the_account_lacks_takes_computed_fields_with_it() -> None:
     columns = selected(record_type())
 
@@ -61,18 +55,6 @@ def test_a_column_that_the_account_lacks_takes_computed_fields_with_it() -> None
     assert "full_name" in [c.alias for c in without(columns, {"name"})]
     assert without(columns, {"lastname"}) == selected(record_type(), missing={"LASTNAME"})
     assert without(columns, {"id"})[0].alias == "id"
-
-
-def test_custom_fields_are_added_as_they_are() -> None:
-    assert sql_of(selected(record_type(), extra=["custentity_Region", "custentity_region"]))[-1] == (
-        "t.custentity_region AS custentity_region"
-    )
-
-
-@pytest.mark.parametrize("name", ["salary", "custentity_x; DROP", "custentity", "custentity x", "t.custentity_x", ""])
-def test_nothing_but_a_custom_field_can_be_added(name: str) -> None:
-    with pytest.raises(ConfigurationError, match="extra_fields"):
-        selected(record_type(), extra=[name])
 
 
 def test_one_column_in_two_forms_is_refused_because_one_would_hide_the_other() -> None:

@@ -153,3 +153,16 @@ def test_a_field_stands_in_a_row_under_its_netsuite_name_in_lower_case() -> None
     assert FieldSpec(name="total", expression="t.a + t.b", type="money").key == "total"
     shown = FieldSpec(name="terms_id", source="terms", type="reference", display=True)
     assert (shown.display_key, shown.display_column) == ("terms_display", "terms_display")
+
+
+def test_a_tenants_fields_are_texts_and_what_it_leaves_out_is_named_by_field_or_by_column() -> None:
+    customer = load_catalog()["customer"]
+    by_field = customer.adapted(["custentity_Region", "custentity_region"], ["email"])
+    by_column = customer.adapted(["custentity_region"], [next(f.key for f in customer.fields if f.name == "email")])
+
+    assert [f.name for f in by_field.fields if f.type == "text" and f.name.startswith("cust")][
+        -1
+    ] == "custentity_region"
+    assert "email" not in {f.name for f in by_field.fields}
+    assert {f.name for f in by_column.fields} == {f.name for f in by_field.fields}
+    assert customer.adapted() is customer
