@@ -36,6 +36,7 @@ _COMMANDS = {
     "events": "observing:events",
     "report": "observing:report",
     "metrics": "metering:metrics",
+    "alerts": "alerting:alerts",
     "reconcile": "steering:reconcile_",
     "doctor": "doctor:doctor",
     "flags": "flags:flags",

@@ -16,10 +16,14 @@ from zoneinfo import ZoneInfo
 import yaml
 from pydantic import Field, SecretStr, ValidationError, field_validator
 
+from nsimport_pipeline.alert_settings import AlertRules
 from nsimport_pipeline.errors import ConfigurationError, RefusedError
 from nsimport_pipeline.retry_settings import CircuitSettings, Retries, StrictModel
 
 TENANT_NAME = re.compile(r"^[a-z0-9_]{1,32}$")
+_ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://\S+$")
+NESTED = ("retries", "circuit", "alert_rules")
+"""Keys whose values are laid over those of ``defaults`` key by key."""
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 DATE_FORMATS = (
@@ -110,6 +114,17 @@ class Tenant(StrictModel):
     """Percent of a record type's records that may be rejected before the import counts as one with failures."""
     retries: Retries = Retries.model_validate({})
     circuit: CircuitSettings = CircuitSettings()
+    alerts: tuple[SecretStr, ...] = ()
+    """Addresses in Apprise's form (``mailtos://…``, ``slack://…``) that alerts are sent to."""
+    alert_rules: AlertRules = AlertRules()
+
+    @field_validator("alerts")
+    @classmethod
+    def _addresses(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for number, address in enumerate(value, start=1):
+            if not _ADDRESS.match(address.get_secret_value()):
+                raise ValueError(f"number {number} is no address such as mailtos://… or jsons://host/path")
+        return value
 
     @field_validator("timezone")
     @classmethod
@@ -256,7 +271,7 @@ class Settings:
     def _merged(self, name: str) -> dict[str, Any]:
         defaults = {**(self._document.get("defaults") or {}), **self._from_environment()}
         own = self._document["tenants"][name]
-        nested = {key: _laid_over(defaults.get(key), own[key]) for key in ("retries", "circuit") if key in own}
+        nested = {key: _laid_over(defaults.get(key), own[key]) for key in NESTED if key in own}
         return {**defaults, **own, **nested}
 
     def _from_environment(self) -> dict[str, Any]:

@@ -145,6 +145,7 @@ class TenantsCollector(Collector):
                 known[import_id] = ((facts.state, facts.finished_at), counted)
                 over.append(counted)
             size, use = store.control_bytes(connection), store.connection_use(connection)
+            firing = store.standing_alerts(connection, tenant.name, resolved=False)
         return TenantScrape(
             name,
             up=True,
@@ -155,6 +156,7 @@ class TenantsCollector(Collector):
             control_bytes=size,
             connections=use,
             wave_timeout=float(tenant.wave_timeout or math.inf),
+            alerts=[rule for rule, _ in firing],
         )
 
     def _slots(self, tenant: Tenant) -> SlotUse | None:

@@ -7,6 +7,7 @@ Needs no secret: a tenant's variables are looked up only when a run or tick of i
 import dagster as dg
 
 from nsimport_pipeline.defs import resources
+from nsimport_pipeline.defs.alert_sensor import alert_sensor
 from nsimport_pipeline.defs.assets import record_type_asset
 from nsimport_pipeline.defs.planning import planning_job, planning_sensor
 from nsimport_pipeline.defs.wave_sensor import wave_sensor
@@ -24,7 +25,7 @@ def build_definitions() -> dg.Definitions:
     for tenant in settings.tenant_names:
         assets += tenant_assets(settings, catalog, tenant)
         jobs.append(planning_job(tenant))
-        sensors += [wave_sensor(tenant), planning_sensor(tenant, jobs[-1])]
+        sensors += [wave_sensor(tenant), planning_sensor(tenant, jobs[-1]), alert_sensor(tenant)]
     # One process for each run: its worker threads do the rest.
     return dg.Definitions(assets=assets, jobs=jobs, sensors=sensors, executor=dg.in_process_executor)
 

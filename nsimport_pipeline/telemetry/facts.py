@@ -53,6 +53,15 @@ class BatchFact:
             return None
         return max(0.0, (self.finished_at - self.started_at).total_seconds())
 
+    @property
+    def retried_within_wave(self) -> tuple[int, int]:
+        """How often requests sent again within the run brought it through, and how often in vain."""
+        if not self.settled or self.state == "cancelled":
+            return 0, 0
+        completed = self.state == "completed"
+        # A batch is charged with a failure only after its requests had been sent again in vain.
+        return int(completed and self.retries > 0), self.attempts + int(not completed and self.retries > 0)
+
 
 @dataclass(frozen=True, slots=True)
 class WaveFact:

@@ -70,6 +70,8 @@ METRICS: tuple[Metric, ...] = (
                buckets=(0.5, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99, 1.0)),
     _gauge("waves_stuck", "critical", "wave.stuck_detection.count",
            "Open imports in whose waves nothing has moved for wave_timeout seconds."),
+    _gauge("alerts_firing", "critical", "—",
+           "Alerts that fire, by rule; docs/runbook.md says what each one means.", "rule"),
     _histogram("level_duration_seconds", "critical", "dependency.level_completion.seconds",
                "Seconds from a dependency level's first start to its last end.", "level", buckets=HOURS),
     _gauge("dependency_levels", "critical", "dependency.chain_depth.count", "Dependency levels of the latest import."),

@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.core import Metric as Family
 
+from nsimport_pipeline.telemetry.alerts import SEVERITIES
 from nsimport_pipeline.telemetry.facts import ON_THE_WAY, BatchFact, ImportFacts, SlotUse, is_stuck
 from nsimport_pipeline.telemetry.metric_names import BY_NAME, METRICS, Metric
 from nsimport_pipeline.telemetry.waves import level_seconds, level_violations, turnovers, wave_phases
@@ -93,6 +94,8 @@ class TenantScrape:
     control_bytes: int | None = None
     connections: tuple[int, int] | None = None
     wave_timeout: float = math.inf
+    alerts: Sequence[str] = ()
+    """The rule of each alert that is firing."""
 
 
 def count(facts: ImportFacts, now: datetime) -> Counted:
@@ -164,10 +167,8 @@ def _tally_batch(found: Tally, batch: BatchFact) -> None:
         return
     outcome = "succeeded" if batch.state == "completed" else "failed"
     found.observe("batch_attempts", batch.attempts + (batch.state == "completed"), outcome)
-    if batch.retries:
-        found.add("retried_batches_total", 1, "within_wave", outcome)
-    # A batch is charged with a failure only after its requests had been sent again in vain.
-    found.add("retried_batches_total", batch.attempts, "within_wave", "failed")
+    for result, times in zip(("succeeded", "failed"), batch.retried_within_wave, strict=True):
+        found.add("retried_batches_total", times, "within_wave", result)
     if batch.attempts > (batch.state == "failed"):
         found.add("retried_batches_total", 1, "cross_wave", outcome)
     if batch.rows_rejected or batch.category == "database_schema":
@@ -210,6 +211,8 @@ def _gauges(scrape: TenantScrape, now: datetime, sla: float) -> dict[Key, float]
     found: dict[Key, float] = {("queue_batches", (state,)): float(number) for state, number in waiting.items()}
     found["imports_open", ()] = len(scrape.open)
     found["waves_stuck", ()] = sum(is_stuck(each.last_sign_at, now, scrape.wave_timeout) for each in scrape.open)
+    firing = Counter(scrape.alerts)
+    found |= {("alerts_firing", (rule,)): float(firing[rule]) for rule in SEVERITIES}
     if scrape.open:
         found["import_progress_ratio", ()] = min(_progress(facts) for facts in scrape.open)
     known = [(each.created_at, each.levels) for each in scrape.over]

@@ -17,6 +17,9 @@ from nsimport_pipeline.telemetry.facts import BatchFact, ImportFacts
 class Turnover:
     """The change from one wave to the next."""
 
+    wave: int
+    """The one that began."""
+    at: datetime
     lag: float
     """Seconds from the moment the wave before had let the next one in until that one's first batch began."""
     ratio: float | None
@@ -34,13 +37,39 @@ def turnovers(facts: ImportFacts) -> list[Turnover]:
             continue
         earlier = by_wave[before]
         same_level = earlier[0].level == by_wave[after][0].level
-        needed = math.ceil(len(earlier) * facts.completion_threshold / 100) if same_level else len(earlier)
-        ends = sorted(batch.finished_at for batch in earlier if batch.finished_at is not None)
-        opened = ends[needed - 1] if 0 < needed <= len(ends) else None
+        opened = _opened(facts, earlier, same_level)
         lag = max(0.0, (first - opened).total_seconds()) if opened is not None else 0.0
+        ends = [batch.finished_at for batch in earlier if batch.finished_at is not None]
         ratio = sum(end <= first for end in ends) / len(earlier) if same_level else None
-        found.append(Turnover(lag, ratio))
+        found.append(Turnover(after, first, lag, ratio))
     return found
+
+
+def next_wave(facts: ImportFacts) -> tuple[int, datetime] | None:
+    """The wave that is to begin next, and since when nothing in the import keeps it; None if it is not its turn yet.
+
+    A wave of retries, which waits on purpose, is none.
+    """
+    by_wave = _by_wave(facts)
+    order = sorted(by_wave, key=lambda number: (by_wave[number][0].level, number))
+    for before, after in pairwise(order):
+        if _first_start(by_wave[after]) is not None or all(batch.settled for batch in by_wave[after]):
+            continue
+        if any(batch.attempts for batch in by_wave[after]):
+            return None
+        earlier = by_wave[before]
+        same_level = earlier[0].level == by_wave[after][0].level
+        lower = [batch for batch in facts.batches if batch.level < by_wave[after][0].level]
+        opened = _opened(facts, earlier, same_level)
+        return (after, opened) if opened is not None and all(batch.settled for batch in lower) else None
+    return None
+
+
+def _opened(facts: ImportFacts, earlier: list[BatchFact], same_level: bool) -> datetime | None:
+    """When a wave's batches were settled far enough for the next one; None if they are not."""
+    needed = math.ceil(len(earlier) * facts.completion_threshold / 100) if same_level else len(earlier)
+    ends = sorted(batch.finished_at for batch in earlier if batch.finished_at is not None)
+    return ends[needed - 1] if 0 < needed <= len(ends) else None
 
 
 def level_seconds(facts: ImportFacts) -> dict[int, float]:

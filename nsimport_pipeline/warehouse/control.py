@@ -260,3 +260,40 @@ feature_flags = Table(
     Column("updated_at", _Timestamp),
     **_OPTIONS,
 )
+
+alerts = Table(
+    "alerts",
+    control,
+    Column("tenant", String(32), primary_key=True),
+    Column("rule", String(32), primary_key=True),
+    Column("subject", String(160), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("severity", String(16), nullable=False),
+    Column("import_id", String(64)),
+    Column("record_type", String(64)),
+    Column("message", Text, nullable=False),
+    Column("command", String(255), nullable=False),
+    Column("first_at", _Timestamp, nullable=False),
+    Column("last_at", _Timestamp, nullable=False),
+    Column("resolved_at", _Timestamp),
+    Index("ix_alerts_import", "import_id"),
+    **_OPTIONS,
+)
+
+alert_notices = Table(
+    "alert_notices",
+    control,
+    Column("tenant", String(32), primary_key=True),
+    Column("rule", String(32), primary_key=True),
+    Column("subject", String(160), primary_key=True),
+    Column("destination", String(32), primary_key=True),
+    # The state of the alert that the destination was last told of, and when.
+    Column("told", String(16)),
+    Column("told_at", _Timestamp),
+    # Until then nobody (else) tries: it is being sent, or has failed.
+    Column("held_until", _Timestamp),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("import_id", String(64)),
+    Index("ix_alert_notices_import", "import_id"),
+    **_OPTIONS,
+)

@@ -50,13 +50,14 @@ def _default(field: FieldInfo) -> Any:
 
 
 def in_the_code() -> dict[str, str]:
-    nested = {"name", "auth", "record_types", "retries", "circuit"}
+    nested = {"name", "auth", "record_types", "retries", "circuit", "alert_rules"}
     tenant = {key: default for key, default in fields("", Tenant) if key not in nested}
     auth = dict(fields("auth.", OAuth2)) | dict(fields("auth.", TokenBased))
     options = dict(fields("record_types.<type>.", RecordTypeOptions))
     retries = dict(leaves("retries.", Retries.model_validate({})))
     circuit = dict(leaves("circuit.", _default(Tenant.model_fields["circuit"])))
-    return tenant | auth | options | retries | circuit
+    alert_rules = dict(leaves("alert_rules.", _default(Tenant.model_fields["alert_rules"])))
+    return tenant | auth | options | retries | circuit | alert_rules
 
 
 def test_every_setting_is_documented_with_its_default_and_none_that_is_not_there() -> None:

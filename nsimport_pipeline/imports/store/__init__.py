@@ -9,6 +9,16 @@ together. A transition returns how many rows took it; a row that is not in a sta
 """
 
 from nsimport_pipeline.imports.store.account import account_types, keep_account_types, leave_out, left_out
+from nsimport_pipeline.imports.store.alerts import (
+    fetch_seconds,
+    final_counts,
+    forget_alerts,
+    keep_alerts,
+    keep_told,
+    standing_alerts,
+    told,
+    usual_pace,
+)
 from nsimport_pipeline.imports.store.batch_steps import (
     batch_stats,
     batches,
@@ -98,9 +108,12 @@ __all__ = [
     "events",
     "fail_batch",
     "fail_planning",
+    "fetch_seconds",
+    "final_counts",
     "find_flag",
     "find_job",
     "finished_imports",
+    "forget_alerts",
     "forget_checks",
     "forget_failure",
     "has_event",
@@ -112,6 +125,8 @@ __all__ = [
     "insert_waves",
     "jobs_since",
     "keep_account_types",
+    "keep_alerts",
+    "keep_told",
     "last_sign_of_life",
     "latest_import_of",
     "latest_jobs",
@@ -139,12 +154,15 @@ __all__ = [
     "replace_rejected",
     "set_circuit",
     "set_derived_plan",
+    "standing_alerts",
     "stats_if_completed_by",
     "take_back_batches",
+    "told",
     "type_plans",
     "unfinished_batches",
     "unfinished_below",
     "unplan",
     "update_type_plans",
+    "usual_pace",
     "waves",
 ]

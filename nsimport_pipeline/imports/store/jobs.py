@@ -17,6 +17,8 @@ from nsimport_pipeline.imports.states import (
 )
 from nsimport_pipeline.imports.store.rows import job_of, naive
 from nsimport_pipeline.warehouse.control import (
+    alert_notices,
+    alerts,
     import_errors,
     import_jobs,
     import_record_types,
@@ -26,7 +28,16 @@ from nsimport_pipeline.warehouse.control import (
     wave_coordination,
 )
 
-OF_AN_IMPORT = (wave_batches, wave_coordination, rejected_records, import_errors, job_events, import_record_types)
+OF_AN_IMPORT = (
+    wave_batches,
+    wave_coordination,
+    rejected_records,
+    import_errors,
+    job_events,
+    import_record_types,
+    alert_notices,
+    alerts,
+)
 """Tables whose rows belong to one import each."""
 
 

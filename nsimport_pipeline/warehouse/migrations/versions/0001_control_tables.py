@@ -240,10 +240,45 @@ def upgrade() -> None:
         sa.UniqueConstraint("import_id", "wave_number", name="uq_wave_coordination_wave"),
         **_OPTIONS,
     )
+    op.create_table(
+        "alerts",
+        sa.Column("tenant", sa.String(length=32), nullable=False),
+        sa.Column("rule", sa.String(length=32), nullable=False),
+        sa.Column("subject", sa.String(length=160), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("severity", sa.String(length=16), nullable=False),
+        sa.Column("import_id", sa.String(length=64), nullable=True),
+        sa.Column("record_type", sa.String(length=64), nullable=True),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("command", sa.String(length=255), nullable=False),
+        sa.Column("first_at", _TIMESTAMP, nullable=False),
+        sa.Column("last_at", _TIMESTAMP, nullable=False),
+        sa.Column("resolved_at", _TIMESTAMP, nullable=True),
+        sa.PrimaryKeyConstraint("tenant", "rule", "subject"),
+        **_OPTIONS,
+    )
+    _index("ix_alerts_import", "alerts", ["import_id"])
+    op.create_table(
+        "alert_notices",
+        sa.Column("tenant", sa.String(length=32), nullable=False),
+        sa.Column("rule", sa.String(length=32), nullable=False),
+        sa.Column("subject", sa.String(length=160), nullable=False),
+        sa.Column("destination", sa.String(length=32), nullable=False),
+        sa.Column("told", sa.String(length=16), nullable=True),
+        sa.Column("told_at", _TIMESTAMP, nullable=True),
+        sa.Column("held_until", _TIMESTAMP, nullable=True),
+        sa.Column("failures", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("import_id", sa.String(length=64), nullable=True),
+        sa.PrimaryKeyConstraint("tenant", "rule", "subject", "destination"),
+        **_OPTIONS,
+    )
+    _index("ix_alert_notices_import", "alert_notices", ["import_id"])
 
 
 def downgrade() -> None:
     for table in (
+        "alert_notices",
+        "alerts",
         "wave_coordination",
         "wave_batches",
         "sync_watermarks",
