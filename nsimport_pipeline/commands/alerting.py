@@ -10,8 +10,8 @@ import click
 from rich.table import Table
 
 from nsimport_pipeline.commands.options import console, json_option, print_json, tenant_option
-from nsimport_pipeline.commands.session import read_tenant
 from nsimport_pipeline.defs import resources
+from nsimport_pipeline.defs.tenants import read_tenant
 from nsimport_pipeline.errors import ConfigurationError, NsimportError
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.telemetry.alerts import Standing
