@@ -66,19 +66,22 @@ def list_(tenant: str | None = None, resolved: bool = False, as_json: bool = Fal
 def test(tenant: str | None, as_json: bool) -> int:
     """Send a test notice to every address, of all tenants or one, and say for each whether it arrived."""
     addresses = [
-        (name, secret.get_secret_value())
+        (name, number, secret.get_secret_value())
         for name in _names(tenant)
-        for secret in resources.settings().tenant(name).alerts
+        for number, secret in enumerate(resources.settings().tenant(name).alerts, start=1)
     ]
     if not addresses:
         of = "any tenant" if tenant is None else f"tenant {tenant!r}"
         raise ConfigurationError(f"no address to send alerts of {of} to: name some under `alerts` in the tenants file")
-    results = [{"tenant": name, "address": place(to), "wrong": _try(name, to)} for name, to in addresses]
+    results = [
+        {"tenant": name, "number": number, "address": place(to), "wrong": _try(name, to)}
+        for name, number, to in addresses
+    ]
     if as_json:
         print_json(results)
     else:
         for each in results:
-            click.echo(f"{each['tenant']}: {each['address']}: {each['wrong'] or 'ok'}")
+            click.echo(f"{each['tenant']}: address {each['number']}, {each['address']}: {each['wrong'] or 'ok'}")
     return 1 if any(each["wrong"] for each in results) else 0
 
 
