@@ -82,10 +82,12 @@ class DatabaseSchemaError(ImportFailure):
 
     category = Category.DATABASE_SCHEMA
 
-    def __init__(self, message: str, *, column: str | None = None) -> None:
+    def __init__(self, message: str, *, column: str | None = None, constraint: str | None = None) -> None:
         super().__init__(message)
         self.column = column
         """The column at fault, where the database named one."""
+        self.constraint = constraint
+        """The constraint that refused the row: its name, or its kind where the database names none."""
 
 
 class PermanentError(ImportFailure):

@@ -1,15 +1,12 @@
-"""``nsimport status``, ``watch``, ``waves``, ``slots``, ``errors`` and ``rejects``: looking at imports."""
+"""``nsimport status``, ``watch``, ``waves`` and ``slots``: looking at imports."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 from rich.table import Table
-from sqlalchemy import Engine
-from sqlalchemy.engine import RowMapping
 
 from nsimport_pipeline.commands.options import console, json_option, print_json, tenant_option, tenant_required
 from nsimport_pipeline.commands.processes import daemon_runs
@@ -138,49 +135,6 @@ def slots(tenant: str, reset: bool, as_json: bool) -> None:
     if reset:
         click.echo(f"{freed} slots of dead holders freed")
     click.echo(_slots_line(document))
-
-
-@click.command()
-@click.argument("import_id", metavar="[IMPORT]", required=False)
-@tenant_option
-@json_option
-def errors(import_id: str | None, tenant: str | None, as_json: bool) -> None:
-    """Group failures by category, record type and column, with a sample."""
-    with read_only(_engine(import_id, tenant)).connect() as connection:
-        groups = store.error_groups(connection, import_id, LATEST * 5)
-    if as_json:
-        print_json([dict(group) for group in groups])
-    else:
-        _print_groups(groups, ("category", "record_type", "column_name", "count", "final", "sample"), "no failures")
-
-
-@click.command()
-@click.argument("import_id", metavar="[IMPORT]", required=False)
-@tenant_option
-@json_option
-def rejects(import_id: str | None, tenant: str | None, as_json: bool) -> None:
-    """Group rejected rows by record type, column and reason, with a sample id. The rows are in rejected_records."""
-    with read_only(_engine(import_id, tenant)).connect() as connection:
-        groups = store.rejected_groups(connection, import_id, LATEST * 5)
-    if as_json:
-        print_json([dict(group) for group in groups])
-    else:
-        columns = ("record_type", "column_name", "count", "sample_refid", "reason")
-        _print_groups(groups, columns, "no rejected rows")
-
-
-def _engine(import_id: str | None, tenant: str | None) -> Engine:
-    return find_import(import_id)[1] if import_id is not None else read_tenant(only_tenant(tenant))[1]
-
-
-def _print_groups(groups: Sequence[RowMapping], columns: Sequence[str], otherwise: str) -> None:
-    if not groups:
-        click.echo(otherwise)
-        return
-    table = Table(*(column.replace("_", " ") for column in columns), box=None)
-    for group in groups:
-        table.add_row(*(str(group[column] if group[column] is not None else "-") for column in columns))
-    console.print(table)
 
 
 def _status(import_id: str) -> Status:

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from nsimport_pipeline.errors import (
     AccessDenied,
     Category,
+    DatabaseSchemaError,
     ImportFailure,
     NotAnswering,
     NsimportError,
@@ -364,7 +365,9 @@ def _record_failure(batch: Batch, shop: Workshop, failure: ImportFailure, retrie
             now,
             record_type=batch.record_type,
             partition_key=batch.range.partition_key,
+            table=shop.table.name if isinstance(failure, DatabaseSchemaError) else None,
             column=getattr(failure, "column", None),
+            constraint=getattr(failure, "constraint", None),
             attempt=batch.attempts + verdict.attempts,
             final=not verdict.retry,
         )

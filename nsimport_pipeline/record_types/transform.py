@@ -43,6 +43,8 @@ class RejectedRow:
     """For people: names the column, never holds the value."""
     raw: Mapping[str, Any]
     """The row as NetSuite sent it."""
+    constraint: str | None = None
+    """The constraint of the table that refused it, where it was one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ class Fault:
 
     column: str | None
     reason: str
+    constraint: str | None = None
 
 
 class UnstorableError(ValueError):

@@ -124,6 +124,27 @@ SCHEMA = {
     1153: "a statement is larger than the server's max_allowed_packet",
 }
 
+CONSTRAINTS = {
+    1048: "NOT NULL",
+    1062: "UNIQUE",
+    1138: "NOT NULL",
+    1216: "FOREIGN KEY",
+    1217: "FOREIGN KEY",
+    1364: "NOT NULL",
+    1451: "FOREIGN KEY",
+    1452: "FOREIGN KEY",
+    3730: "FOREIGN KEY",
+    3819: "CHECK",
+    4025: "CHECK",
+}
+"""Kinds of constraints, by the number of the error that a row gets for hurting one."""
+
+_CONSTRAINT = re.compile(
+    # At the end: before it the server may quote a value with anything in it.
+    r"for key '(?:\w+\.)?(?P<key>\w+)'$"
+    r"|(?:a foreign key constraint fails \(`\w+`\.`\w+`, CONSTRAINT|^Check constraint|^CONSTRAINT) "
+    r"['`](?P<name>\w+)['`]"
+)
 _COLUMN = re.compile(
     r"(?:[Cc]olumn|[Ff]ield) ['`](?:[^'`]*[`.]\.?`?)*(\w+)['`]"
     r"(?: at row \d+| cannot be null| doesn't have a default value| in '[\w ]+'|)\.?$"
@@ -213,7 +234,11 @@ def _from_mysql(error: pymysql.err.Error) -> ImportFailure:
         column = _column(text)
         about = f" in column {column}" if column else ""
         if number in ROW:
-            return DatabaseSchemaError(f"the database refused a row{about}: {ROW[number]} ({number})", column=column)
+            return DatabaseSchemaError(
+                f"the database refused a row{about}: {ROW[number]} ({number})",
+                column=column,
+                constraint=_constraint(number, text),
+            )
         return DatabaseSchemaError(
             f"the database's tables do not fit{about}: {SCHEMA[number]} ({number})", column=column
         )
@@ -227,6 +252,12 @@ def _from_mysql(error: pymysql.err.Error) -> ImportFailure:
 def _column(text: str) -> str | None:
     match = _COLUMN.search(text) or _FOREIGN_KEY_COLUMN.search(text)
     return match.group(1) if match else None
+
+
+def _constraint(number: int, text: str) -> str | None:
+    """The name of the constraint that a server's text says was hurt, or its kind if it gives none."""
+    match = _CONSTRAINT.search(text)
+    return match.group("key") or match.group("name") if match else CONSTRAINTS.get(number)
 
 
 def _without_values(text: str) -> str:
@@ -254,7 +285,8 @@ def _from_sqlite(error: sqlite3.Error) -> ImportFailure:
     column = next(filter(None, match.groups()), None) if match else None
     about = f" in column {column}" if column else ""
     if isinstance(error, sqlite3.IntegrityError):
-        return DatabaseSchemaError(f"the database refused a row{about}: {_integrity(text)}", column=column)
+        kind, meaning = _integrity(text)
+        return DatabaseSchemaError(f"the database refused a row{about}: {meaning}", column=column, constraint=kind)
     if "no such table" in text:
         return DatabaseSchemaError("the database's tables do not fit: the table is missing")
     if _NO_COLUMN.search(text):
@@ -264,7 +296,8 @@ def _from_sqlite(error: sqlite3.Error) -> ImportFailure:
     return ImportFailure(f"the database refused a statement: {_without_values(text)}")
 
 
-def _integrity(text: str) -> str:
+def _integrity(text: str) -> tuple[str | None, str]:
+    """The kind of constraint that was hurt, and what that means."""
     for name, meaning in (
         ("NOT NULL", "a value is missing"),
         ("UNIQUE", "a unique value is there already"),
@@ -272,5 +305,5 @@ def _integrity(text: str) -> str:
         ("CHECK", "refused by a check constraint"),
     ):
         if text.startswith(name):
-            return meaning
-    return "value does not fit the column's type"
+            return name, meaning
+    return None, "value does not fit the column's type"

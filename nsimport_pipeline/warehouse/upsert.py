@@ -92,7 +92,7 @@ def upsert(
     kept, left_out = batch.analyse(rows, faults)
     batch.store(kept, faults, known_bad=sent and not left_out and list(kept.values()) == list(rows))
     rejected = [
-        RejectedRow(_refid(columns, rows[position]), fault.column, fault.reason, raws[position])
+        RejectedRow(_refid(columns, rows[position]), fault.column, fault.reason, raws[position], fault.constraint)
         for position, fault in sorted(faults.items())
     ]
     return Upserted(len(rows) - len(rejected), batch.statements, rejected, left_out)
@@ -187,8 +187,8 @@ class _Batch:
                 if not row_at_fault(error):
                     raise failure from None
                 if len(rows) == 1:
-                    column = failure.column if isinstance(failure, DatabaseSchemaError) else None
-                    faults[next(iter(rows))] = Fault(column, str(failure))
+                    known = failure if isinstance(failure, DatabaseSchemaError) else DatabaseSchemaError("")
+                    faults[next(iter(rows))] = Fault(known.column, str(failure), known.constraint)
                     return
         items = list(rows.items())
         half = len(items) // 2

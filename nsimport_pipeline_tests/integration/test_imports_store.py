@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import product
 from threading import Barrier
 from typing import Any
@@ -358,6 +358,32 @@ def test_errors_are_counted_and_grouped(engine: Engine) -> None:
     assert set(counts) == set(Category)
     assert (counts[Category.TIMEOUT], counts[Category.DATABASE_SCHEMA]) == (4, 1)
     assert [(g["category"], g["count"], g["final"]) for g in groups] == [("timeout", 4, 1), ("database_schema", 1, 0)]
+
+
+def test_errors_are_grouped_by_what_is_the_same_in_them(engine: Engine) -> None:
+    job, _ = planned(engine)
+    later = START + timedelta(minutes=5)
+
+    def record(message: str, now: datetime, partition: str, column: str, constraint: str | None = None) -> None:
+        store.record_error(
+            connection, job.import_id, Category.DATABASE_SCHEMA, message, now, record_type="a",
+            partition_key=partition, table="things", column=column, constraint=constraint, final=True,
+        )  # fmt: skip
+
+    with engine.begin() as connection:
+        record("text of 6 characters, the column takes 5", later, "1000", "name")
+        record("text of 77 characters, the column takes 5", START, "0", "name")
+        record("text of 6 characters, the column takes 5", START, "0", "title")
+        record("a unique value is there already (1062)", START, "0", "name", "uq_name")
+        groups = store.error_groups(connection, job.import_id, 10)
+    first = groups[0]
+    assert (first["count"], first["batches"], first["final"]) == (2, 2, 2)
+    assert (first["first_at"], first["last_at"]) == (START.replace(tzinfo=None), later.replace(tzinfo=None))
+    assert {(g["table_name"], g["column_name"], g["constraint_name"], g["count"]) for g in groups} == {
+        ("things", "name", None, 2),
+        ("things", "title", None, 1),
+        ("things", "name", "uq_name", 1),
+    }
 
 
 def test_times_come_back_as_they_went_in(engine: Engine) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, case, delete, exists, func, insert, select
 from sqlalchemy.engine import RowMapping
 
 from nsimport_pipeline.errors import Category
+from nsimport_pipeline.imports.fingerprint import fingerprint
 from nsimport_pipeline.imports.records import KeyRange
 from nsimport_pipeline.imports.store.rows import naive
 from nsimport_pipeline.record_types.parse import json_text
@@ -47,6 +48,14 @@ def replace_rejected(
                     "partition_key": key_range.partition_key,
                     "refid": row.refid,
                     "column_name": row.column,
+                    "constraint_name": row.constraint[:64] if row.constraint else None,
+                    "fingerprint": fingerprint(
+                        Category.DATABASE_SCHEMA,
+                        row.reason,
+                        record_type=key_range.record_type,
+                        column=row.column,
+                        constraint=row.constraint,
+                    ),
                     "reason": row.reason[:2000],
                     "raw": json_text(dict(row.raw)),
                     "rejected_at": naive(now),
@@ -90,11 +99,15 @@ def record_error(
     *,
     record_type: str | None = None,
     partition_key: str | None = None,
+    table: str | None = None,
     column: str | None = None,
+    constraint: str | None = None,
     attempt: int = 0,
     occurrences: int = 1,
     final: bool = False,
 ) -> None:
+    """Note a failure. ``table``, ``column`` and ``constraint`` are names, where a database is what failed."""
+    same = fingerprint(category, message, record_type=record_type, table=table, column=column, constraint=constraint)
     connection.execute(
         insert(import_errors).values(
             import_id=import_id,
@@ -102,10 +115,13 @@ def record_error(
             category=category.value,
             record_type=record_type,
             partition_key=partition_key,
+            table_name=table[:64] if table else None,
             column_name=column[:64] if column else None,
+            constraint_name=constraint[:64] if constraint else None,
             attempt=attempt,
             occurrences=occurrences,
             final=final,
+            fingerprint=same,
             message=message[:2000],
         )
     )
@@ -151,14 +167,26 @@ def error_counts(connection: Connection, import_id: str) -> dict[Category, int]:
 
 
 def error_groups(connection: Connection, import_id: str | None, limit: int) -> list[RowMapping]:
-    """Failures grouped by category, record type and column, most frequent first, with first and last time."""
+    """Failures that are the same by their fingerprint, most frequent first, with first and last time.
+
+    ``batches``: how many different ones met it; ``final``: how often it was given up.
+    """
     table = import_errors
-    keys = (table.c.category, table.c.record_type, table.c.column_name)
+    keys = (
+        table.c.fingerprint,
+        table.c.category,
+        table.c.record_type,
+        table.c.table_name,
+        table.c.column_name,
+        table.c.constraint_name,
+    )
     statement = (
         select(
             *keys,
             func.sum(table.c.occurrences).label("count"),
             func.sum(case((table.c.final, 1), else_=0)).label("final"),
+            func.count(table.c.partition_key.distinct()).label("batches"),
+            func.max(table.c.attempt).label("attempt"),
             func.min(table.c.at).label("first_at"),
             func.max(table.c.at).label("last_at"),
             func.max(table.c.message).label("sample"),
@@ -170,11 +198,19 @@ def error_groups(connection: Connection, import_id: str | None, limit: int) -> l
 
 
 def rejected_groups(connection: Connection, import_id: str | None, limit: int) -> list[RowMapping]:
-    """Rejected rows grouped by record type, column and reason, most frequent first, with a sample key."""
+    """Rows rejected for the same reason by their fingerprint, most frequent first, with a sample key."""
     table = rejected_records
-    keys = (table.c.record_type, table.c.column_name, table.c.reason)
+    keys = (table.c.fingerprint, table.c.record_type, table.c.column_name, table.c.constraint_name)
     statement = (
-        select(*keys, func.count().label("count"), func.min(table.c.refid).label("sample_refid"))
+        select(
+            *keys,
+            func.count().label("count"),
+            func.count(table.c.partition_key.distinct()).label("batches"),
+            func.min(table.c.rejected_at).label("first_at"),
+            func.max(table.c.rejected_at).label("last_at"),
+            func.min(table.c.refid).label("sample_refid"),
+            func.min(table.c.reason).label("reason"),
+        )
         .group_by(*keys)
         .order_by(func.count().desc())
     )

@@ -84,6 +84,31 @@ def test_the_column_is_named_where_the_server_names_it(number: int, text: str, c
     assert failure.column == column
 
 
+@pytest.mark.parametrize(
+    ("number", "text", "constraint"),
+    [
+        (1048, "Column 'total' cannot be null", "NOT NULL"),
+        (1062, "Duplicate entry 'secret' for key 'uq_name'", "uq_name"),
+        (1062, "Duplicate entry 'secret' for key 'things.uq_name'", "uq_name"),
+        (1062, "Duplicate entry 'x' for key 'secret' for key 'uq_name'", "uq_name"),
+        (1062, "Duplicate entry", "UNIQUE"),
+        (1406, "Data too long for column 'total' at row 1", None),
+        (
+            1452,
+            "Cannot add or update a child row: a foreign key constraint fails (`a`.`t`, CONSTRAINT `fk` FOREIGN KEY"
+            " (`total`) REFERENCES `p` (`refid`))",
+            "fk",
+        ),
+        (3819, "Check constraint 'positive' is violated.", "positive"),
+        (4025, "CONSTRAINT `positive` failed for `acme`.`things`", "positive"),
+    ],
+)
+def test_the_constraint_is_named_or_its_kind(number: int, text: str, constraint: str | None) -> None:
+    failure = classify(mysql_error(number, text))
+    assert isinstance(failure, DatabaseSchemaError)
+    assert failure.constraint == constraint
+
+
 def test_a_full_disk_says_what_to_do() -> None:
     assert "free some" in str(classify(mysql_error(1021)))
 
@@ -122,7 +147,7 @@ def test_sqlite_errors_come_with_their_column() -> None:
 
     missing = failure("INSERT INTO things VALUES (1, NULL)")
     assert isinstance(missing, DatabaseSchemaError)
-    assert missing.column == "name"
+    assert (missing.column, missing.constraint) == ("name", "NOT NULL")
     assert "secret" not in str(failure("INSERT INTO things VALUES (1, 'secret')"))
     assert "a column is missing" in str(failure("INSERT INTO things (colour) VALUES (1)"))
     assert "table is missing" in str(failure("INSERT INTO elsewhere VALUES (1)"))
