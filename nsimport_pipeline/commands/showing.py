@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 from rich.table import Table
+from sqlalchemy import Engine
 
 from nsimport_pipeline.commands.options import console, json_option, print_json, tenant_option, tenant_required
 from nsimport_pipeline.commands.processes import daemon_runs
@@ -14,11 +15,15 @@ from nsimport_pipeline.commands.session import dagster_instance
 from nsimport_pipeline.commands.steering import reset_waves
 from nsimport_pipeline.commands.waiting import current_status, follow, print_summary, say_interrupted
 from nsimport_pipeline.defs.resources import catalog
-from nsimport_pipeline.defs.slots import free_slots_of_the_dead, slot_use
+from nsimport_pipeline.defs.slots import free_slots_of_the_dead, slot_use, slots_of_the_dead
 from nsimport_pipeline.defs.tenants import find_import, only_tenant, read_tenant
 from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.explain import Cause
+from nsimport_pipeline.imports.next_steps import Step, in_words, of_surroundings
 from nsimport_pipeline.imports.progress import Status
 from nsimport_pipeline.imports.progress import status as status_of
+from nsimport_pipeline.imports.rollout import switch
+from nsimport_pipeline.settings import Tenant
 from nsimport_pipeline.telemetry.performance import Performance, measure
 from nsimport_pipeline.warehouse.engine import read_only
 
@@ -62,6 +67,8 @@ def status(import_id: str | None, tenant: str | None, as_json: bool) -> None:
                 document["created_at"],
             )
     console.print(table if jobs else f"tenant {owner.name} has no imports yet")
+    for step in _switched_off(owner, engine):
+        console.print(in_words(step.document()), style="yellow", markup=False)
 
 
 @click.command()
@@ -141,9 +148,19 @@ def _status(import_id: str) -> Status:
     tenant, engine, _ = find_import(import_id)
     with dagster_instance() as instance:
         document = current_status(instance, engine, tenant, import_id)
-        if document["finished_at"] is None and not daemon_runs(instance, time.time()):
-            document["reason"] = f"no Dagster daemon runs: `nsimport up` starts one; {document['reason']}"
+        waiting = document["finished_at"] is None and not daemon_runs(instance, time.time())
+        leaked = slots_of_the_dead(instance, tenant.name, time.time())
+    if waiting:
+        document["reason"] = f"{Cause.NO_DAEMON}; {document['reason']}"
+    around = [*of_surroundings(tenant.name, waiting=waiting, leaked_slots=leaked), *_switched_off(tenant, engine)]
+    document["next_steps"] = [*(step.document() for step in around), *document["next_steps"]]
     return document
+
+
+def _switched_off(tenant: Tenant, engine: Engine) -> list[Step]:
+    found = switch(engine, tenant)
+    why = None if found.on else found.why
+    return of_surroundings(tenant.name, switched_off=why, by_flag=tenant.enabled == "database")
 
 
 def _performance(import_id: str) -> Performance:

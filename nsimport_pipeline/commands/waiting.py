@@ -26,6 +26,7 @@ from nsimport_pipeline.commands.session import ensure_dagster_home
 from nsimport_pipeline.defs.resources import catalog
 from nsimport_pipeline.defs.slots import slot_use
 from nsimport_pipeline.errors import NsimportError
+from nsimport_pipeline.imports.next_steps import in_words
 from nsimport_pipeline.imports.progress import Status, status
 from nsimport_pipeline.imports.states import OPEN_IMPORTS
 from nsimport_pipeline.settings import Tenant
@@ -275,25 +276,17 @@ def print_summary(document: Status) -> None:
         )
     console.print(table)
     for record_type in document["record_types"]:
-        name, columns = record_type["name"], record_type["columns_left_out"]
-        if record_type["unavailable"]:
-            state = "denied" if record_type["state"] == "denied" else "left out"
-            console.print(f"{name}: {state}: {record_type['unavailable']}", markup=False)
-        elif columns:
-            why = f"nsimport record-types {name} --tenant {document['tenant']}"
-            console.print(f"{name}: columns left out: {', '.join(columns)} (`{why}` says why)", markup=False)
-        if partial := record_type["partial_parents"]:
-            said = f"{name}: built on partial data: not all of {', '.join(partial)} arrived"
-            console.print(said, style="yellow", markup=False)
         for key, check in record_type["checks"].items():
             if not check["passed"] and key != "complete":
-                console.print(f"{name}: {key}: {check['detail']}", style="yellow", markup=False)
+                console.print(f"{record_type['name']}: {key}: {check['detail']}", style="yellow", markup=False)
     console.print(
         f"{document['import_id']}: {document['state']}: {document['reason']} "
         f"({document['records_per_second']:,.0f} records/s)",
         style=_style(document["state"]),
         markup=False,
     )
+    for step in document["next_steps"]:
+        console.print(in_words(step), style="yellow", markup=False)
 
 
 def _style(state: str) -> str:

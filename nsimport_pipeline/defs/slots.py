@@ -60,18 +60,30 @@ def runs_waiting(instance: dg.DagsterInstance, tenant: str) -> int:
 
 def free_slots_of_the_dead(instance: dg.DagsterInstance, tenant: str, now: float) -> int:
     """Free the slots of a tenant whose run is over or unknown, or whose command's lease has ended. Returns how many."""
+    dead = _dead_holders(instance, tenant, now)
+    for holder in dead:
+        instance.event_log_storage.free_concurrency_slots_for_run(holder)
+    return sum(dead.values())
+
+
+def slots_of_the_dead(instance: dg.DagsterInstance, tenant: str, now: float) -> int:
+    """How many slots there are for ``free_slots_of_the_dead`` to free."""
+    return sum(_dead_holders(instance, tenant, now).values())
+
+
+def _dead_holders(instance: dg.DagsterInstance, tenant: str, now: float) -> dict[str, int]:
+    """Those in a tenant's pool, or in line for it, that are no more, and how many slots each holds."""
     info = instance.event_log_storage.get_concurrency_info(pool_name(tenant))
-    freed = 0
+    dead = {}
     for run_id in info.active_run_ids | info.pending_run_ids | info.assigned_run_ids:
         if run_id.startswith(COMMAND_PREFIX):
-            dead = float(run_id.removeprefix(COMMAND_PREFIX).split("-")[0]) < now
+            gone = float(run_id.removeprefix(COMMAND_PREFIX).split("-")[0]) < now
         else:
             run = instance.get_run_by_id(run_id)
-            dead = run is None or run.is_finished
-        if dead:
-            freed += sum(slot.run_id == run_id for slot in info.claimed_slots)
-            instance.event_log_storage.free_concurrency_slots_for_run(run_id)
-    return freed
+            gone = run is None or run.is_finished
+        if gone:
+            dead[run_id] = sum(slot.run_id == run_id for slot in info.claimed_slots)
+    return dead
 
 
 class PoolSlots:

@@ -12,9 +12,10 @@ from sqlalchemy import Engine
 
 from nsimport_pipeline.defs import resources
 from nsimport_pipeline.defs.reconcile import Findings, clear_vanished, reconcile, settle_import, withdraw
-from nsimport_pipeline.defs.tenants import find_import, only_tenant, read_tenant
+from nsimport_pipeline.defs.tenants import asking, find_import, only_tenant, read_tenant
 from nsimport_pipeline.errors import NsimportError
 from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.breaker import TenantCircuit
 from nsimport_pipeline.imports.records import ImportJob
 from nsimport_pipeline.imports.rollout import require_on
 from nsimport_pipeline.imports.states import OPEN_IMPORTS
@@ -55,7 +56,10 @@ def reconciled(instance: dg.DagsterInstance, import_id: str | None, tenant: str 
     """
     if import_id is not None:
         owner, engine, job = find_import(import_id)
-        return [_report(owner.name, reconcile(instance, owner, engine, [job], finished_within=timedelta()))]
+        told = _ask_netsuite(instance, owner, engine)
+        found = reconcile(instance, owner, engine, [job], finished_within=timedelta())
+        found.repairs[:0] = told
+        return [_report(owner.name, found)]
     known = [only_tenant(tenant)] if tenant else resources.settings().tenant_names
     reports = [_reconciled(instance, name) for name in known]
     everywhere = Findings()
@@ -82,7 +86,20 @@ def _reconciled(instance: dg.DagsterInstance, name: str) -> Report:
         return {**_report(name, Findings()), "error": str(error)}
     with read_only(engine).connect() as connection:
         jobs = store.open_jobs(connection)
-    return _report(name, reconcile(instance, tenant, engine, jobs, finished_within=LATELY))
+    told = _ask_netsuite(instance, tenant, engine)
+    found = reconcile(instance, tenant, engine, jobs, finished_within=LATELY)
+    found.repairs[:0] = told
+    return _report(name, found)
+
+
+def _ask_netsuite(instance: dg.DagsterInstance, tenant: Tenant, engine: Engine) -> list[str]:
+    """Ask NetSuite at once whether it answers again, if it is taken to be down. Returns what is to be said of it."""
+    with read_only(engine).connect() as connection:
+        if store.circuit_of(connection, tenant.name).closed:
+            return []
+    with asking(tenant, instance, None) as (client, _):
+        circuit = TenantCircuit(engine, tenant).ask_now(client.probe)
+    return [f"NetSuite was asked whether it answers again: {circuit}"]
 
 
 def _report(tenant: str, found: Findings) -> Report:

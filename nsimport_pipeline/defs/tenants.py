@@ -13,10 +13,11 @@ from sqlalchemy import Engine
 
 from nsimport_pipeline.defs import resources
 from nsimport_pipeline.defs.slots import SlottedClient, set_limit
-from nsimport_pipeline.errors import ConfigurationError
+from nsimport_pipeline.errors import ConfigurationError, TimedOut
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.breaker import TenantCircuit
 from nsimport_pipeline.imports.columns import ONCE
+from nsimport_pipeline.imports.explain import Cause
 from nsimport_pipeline.imports.records import ImportJob, tenant_of
 from nsimport_pipeline.imports.rollout import require_on
 from nsimport_pipeline.netsuite.client import NetSuiteClient
@@ -41,10 +42,19 @@ def open_tenant(name: str) -> tuple[Tenant, Engine]:
 
 
 def read_tenant(name: str) -> tuple[Tenant, Engine]:
-    """A tenant and its database for reading; it may be switched off. Creates nothing but what reading needs."""
+    """A tenant and its database for reading; it may be switched off. Creates nothing but what reading needs.
+
+    Raises ConfigurationError or TimedOut, with what to do, if the database is not there.
+    """
     tenant = resources.settings().tenant(name)
     engine = resources.warehouse(tenant)
-    check_reachable(engine)
+    try:
+        check_reachable(engine)
+    except (ConfigurationError, TimedOut) as error:
+        raise type(error)(
+            f"tenant {name!r}: {Cause.DATABASE_DOWN}: {error}. Its imports go on by themselves when it is back; at "
+            f"once with `nsimport reconcile --tenant {name}`"
+        ) from None
     if current_revision(engine) is None:
         ensure_control_tables(engine)
     return tenant, engine

@@ -87,6 +87,13 @@ class TenantCircuit:
             self._sleep(pause)
             waited += pause
 
+    def ask_now(self, probe: Callable[[], object]) -> Circuit:
+        """Send the probe of an open circuit without waiting until it is due. Returns how the circuit is then."""
+        circuit = self._look()
+        if not circuit.closed:
+            self._probe(circuit, probe)
+        return self._look()
+
     def after(self, failure: ImportFailure | None) -> bool:
         if isinstance(failure, TimedOut | IncompleteResponse):
             return not self._seen.closed

@@ -12,7 +12,8 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import RowMapping
 
 from nsimport_pipeline.imports import estimate, store
-from nsimport_pipeline.imports.explain import explain
+from nsimport_pipeline.imports.explain import Cause, explain
+from nsimport_pipeline.imports.next_steps import FailedBatches, of_import
 from nsimport_pipeline.imports.partial import lacking_types, partial_parents
 from nsimport_pipeline.imports.records import AccountType, ImportJob, TypePlan, Wave
 from nsimport_pipeline.imports.snapshot import Snapshot
@@ -53,7 +54,7 @@ def status(
     stuck = stuck_since(connection, job, waves, circuit) if is_open else None
     upstream = {name: record_type.upstream for name, record_type in catalog.items()}
     partial = partial_parents(types, lacking_types(counts), upstream)
-    return {
+    document: Status = {
         "import_id": job.import_id,
         "tenant": job.tenant,
         "mode": job.mode,
@@ -73,6 +74,12 @@ def status(
         "slots": dict(slots or {"limit": 0, "in_use": 0, "waiting": 0}),
         "failures": {category.value: n for category, n in store.error_counts(connection, import_id).items()},
     }
+    failed = [
+        FailedBatches(row["record_type"], row["batches"], row["failure_reason"] or "no reason is known")
+        for row in store.failed_batches(connection, import_id)
+    ]
+    steps = of_import(document, job.requested, failed, is_open=is_open)
+    return document | {"next_steps": [step.document() for step in steps]}
 
 
 def _progress(job: ImportJob, expected: int, settled: int) -> float:
@@ -140,7 +147,7 @@ def _reason(
     if stuck is None:
         return reason
     wave, since = stuck
-    return f"{reason}; wave {wave} is stuck: nothing has moved since {since:%H:%M:%S} UTC"
+    return f"{reason}; wave {wave} {Cause.STUCK}: nothing has moved since {since:%H:%M:%S} UTC"
 
 
 def _ending(job: ImportJob) -> str:

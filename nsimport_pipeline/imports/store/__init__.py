@@ -85,7 +85,7 @@ from nsimport_pipeline.imports.store.plans import (
     unplan,
     update_type_plans,
 )
-from nsimport_pipeline.imports.store.totals import batch_counts, recent_work
+from nsimport_pipeline.imports.store.totals import batch_counts, failed_batches, recent_work
 from nsimport_pipeline.imports.store.wave_steps import dispatch_batches, move_wave, regroup, waves
 
 __all__ = [
@@ -108,6 +108,7 @@ __all__ = [
     "events",
     "fail_batch",
     "fail_planning",
+    "failed_batches",
     "fetch_seconds",
     "final_counts",
     "find_flag",

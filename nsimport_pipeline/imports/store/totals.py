@@ -44,6 +44,19 @@ def batch_counts(connection: Connection, import_id: str) -> list[RowMapping]:
     return list(connection.execute(statement).mappings())
 
 
+def failed_batches(connection: Connection, import_id: str) -> list[RowMapping]:
+    """Per record type and reason: how many batches were given up, the most first."""
+    table = wave_batches
+    keys = (table.c.record_type, table.c.failure_reason)
+    statement = (
+        select(*keys, func.count().label("batches"))
+        .where(table.c.import_id == import_id, table.c.status == BatchState.FAILED.value)
+        .group_by(*keys)
+        .order_by(func.count().desc())
+    )
+    return list(connection.execute(statement).mappings())
+
+
 def recent_work(connection: Connection, import_id: str, since: datetime) -> tuple[int, float]:
     """Rows of batches that completed after ``since``, and the seconds these batches took, summed."""
     table = wave_batches
