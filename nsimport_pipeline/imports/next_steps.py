@@ -10,6 +10,9 @@ from typing import Any
 
 from nsimport_pipeline.imports.explain import MOST_OF_A_REASON, Cause
 
+_MEND_PARENTS = (Cause.STOPPED, Cause.CANCELLED, Cause.FAILED_BATCHES, Cause.REJECTED_ROWS, Cause.DENIED)
+"""What keeps parents from being complete; the command for the first of them comes before the others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -56,7 +59,8 @@ def of_import(
             steps.append(Step(Cause.FEATURE_OFF, says, again))
     for each in types:
         if columns := each["columns_left_out"]:
-            says = f"{each['name']}: {Cause.COLUMNS_LEFT_OUT}: {', '.join(columns)}; once they are back, import again after"
+            missing = ", ".join(columns)
+            says = f"{each['name']}: {Cause.COLUMNS_LEFT_OUT}: {missing}; once they are back, import again after"
             command = f"nsimport record-types {each['name']} --tenant {tenant} --probe"
             steps.append(Step(Cause.COLUMNS_LEFT_OUT, says, command))
     mends = {step.cause: step.command for step in reversed(steps)}
@@ -71,9 +75,8 @@ def of_import(
     for each in types:
         if parents := each["partial_parents"]:
             says = f"{each['name']}: {Cause.PARTIAL_PARENTS}: not all of {', '.join(parents)} arrived"
-            order = (Cause.FAILED_BATCHES, Cause.REJECTED_ROWS, Cause.DENIED)
-            command = next((mends[cause] for cause in order if cause in mends), None)
-            steps.append(Step(Cause.PARTIAL_PARENTS, says, command))
+            mend = next((mends[cause] for cause in _MEND_PARENTS if cause in mends), None)
+            steps.append(Step(Cause.PARTIAL_PARENTS, says, mend))
     return steps
 
 
