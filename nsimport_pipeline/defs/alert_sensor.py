@@ -17,6 +17,7 @@ from nsimport_pipeline.warehouse.errors import classify
 from nsimport_pipeline.warehouse.migrate import current_revision, ensure_control_tables
 
 TICK_SECONDS = 30
+MOST_NAMED = 10
 
 
 def alert_sensor(tenant: str) -> dg.SensorDefinition:
@@ -47,7 +48,9 @@ def tick(tenant_name: str) -> str:
         return "nothing was ever imported"
     ensure_control_tables(engine)
     firing = evaluate(engine, tenant, datetime.now(UTC))
-    found = ", ".join(f"{each.alert.rule} ({each.alert.subject})" for each in firing) or "no alert is firing"
+    found = ", ".join(f"{each.alert.rule} ({each.alert.subject})" for each in firing[:MOST_NAMED])
+    found += f" and {len(firing) - MOST_NAMED} more" if len(firing) > MOST_NAMED else ""
+    found = found or "no alert is firing"
     if not tenant.alerts:
         return f"{found}; nobody is told: the tenants file names no address under `alerts`"
     told = deliver(engine, tenant, send, lambda: datetime.now(UTC))

@@ -33,12 +33,14 @@ from nsimport_pipeline.telemetry.watched import RECENT, Ended, Watched
 from nsimport_pipeline.warehouse.engine import read_only
 from nsimport_pipeline.warehouse.migrate import serialise
 
-LATEST = 50
-"""Imports that are looked back at."""
+LATEST, USUAL = 50, 5
+"""Imports whose ends are looked back at, and those whose pace is the usual one."""
 AT_ONCE = 20
 """Alerts in one notice."""
 LEASE_SECONDS = 120.0
 """A process that tells a destination and dies keeps others from it for so long."""
+TELLING_SECONDS = 30.0
+"""Whoever has not been told by then is told at the next tick: Dagster gives a tick a minute."""
 KEPT = timedelta(days=30)
 """An alert that is over is listed for so long."""
 Send = Callable[[str, str, str, Severity | None], str | None]
@@ -58,6 +60,7 @@ def watch(engine: Engine, tenant: Tenant, now: datetime) -> Watched:
             stuck |= {job.import_id: found} if found is not None else {}
         facts = (store.import_facts(connection, job.import_id) for job in lately)
         since = now - timedelta(seconds=tenant.alert_rules.slot_utilisation_for)
+        at_work = [job.import_id for job in store.jobs_since(connection, since)]
         return Watched(
             tenant=tenant.name,
             slots=tenant.slots,
@@ -69,8 +72,8 @@ def watch(engine: Engine, tenant: Tenant, now: datetime) -> Watched:
             counts=tuple(store.final_counts(connection, ids)),
             stuck=stuck,
             netsuite_down_since=circuit.opened_at if circuit.confirmed else None,
-            usual=store.usual_pace(connection, ids, now - RECENT) if lately else {},
-            slot_seconds=store.fetch_seconds(connection, ids, since),
+            usual=store.usual_pace(connection, ids[:USUAL], now - RECENT) if lately else {},
+            slot_seconds=store.fetch_seconds(connection, at_work, since),
             connections=store.connection_use(connection),
         )
 
@@ -108,7 +111,10 @@ class Delivery:
 def deliver(engine: Engine, tenant: Tenant, send: Send, clock: Callable[[], datetime]) -> Delivery:
     """Tell every destination of a tenant what it does not know yet, in one notice each. A failure harms nobody else."""
     outcome = Delivery()
+    until = clock() + timedelta(seconds=TELLING_SECONDS)
     for secret in tenant.alerts:
+        if clock() > until:
+            break
         address = secret.get_secret_value()
         destination = sha256(address.encode()).hexdigest()[:32]
         due = _claim(engine, tenant.name, destination, clock())

@@ -135,7 +135,7 @@ def _dispatch_lag(watched: Watched, rules: AlertRules, now: datetime, before: fr
             lags.append((waiting[0], (now - waiting[1]).total_seconds()))
         wave, lag = max(lags, key=lambda each: each[1], default=(0, 0.0))
         if lag > rules.dispatch_lag:
-            said = f"wave {wave} could begin {lag:.0f} s before it did; {rules.dispatch_lag:g} s are allowed"
+            said = f"wave {wave} could begin, and for {lag:.0f} s did not; {rules.dispatch_lag:g} s are allowed"
             yield _of(facts, "dispatch_lag", said, f"nsimport status {facts.import_id}")
 
 

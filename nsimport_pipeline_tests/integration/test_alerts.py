@@ -23,6 +23,7 @@ from nsimport_pipeline.imports.states import ImportState
 from nsimport_pipeline.imports.stuck import note_stuck_wave
 from nsimport_pipeline.netsuite.circuit import Circuit, CircuitState
 from nsimport_pipeline.settings import Tenant
+from nsimport_pipeline.telemetry.alerts import Severity
 from nsimport_pipeline.telemetry.notify import send
 from nsimport_pipeline.warehouse.engine import make_engine
 from nsimport_pipeline.warehouse.migrate import ensure_control_tables
@@ -299,6 +300,19 @@ def test_a_notice_that_fails_is_tried_again_and_keeps_nobody_else_waiting(wareho
         assert all(SECRET not in str(row) for table in world.dump().values() for row in table)
         assert store.find_job(connection, world.id) is not None
     engine.dispose()
+
+
+def test_slow_destinations_do_not_outlast_a_tick(engine: Engine, webhook: Webhook) -> None:
+    owner = tenant(alerts=[f"{webhook.address}?number={number}" for number in range(3)])
+    world = World(engine, [("customer", 0, 4)], wave_size=4).plan()
+    stuck(world)
+    evaluate(engine, owner, world.now)
+
+    def slow(address: str, title: str, body: str, severity: Severity | None) -> str | None:
+        world.wait(20)
+        return send(address, title, body, severity)
+
+    assert [len(deliver(engine, owner, slow, lambda: world.now).sent) for _ in range(3)] == [2, 1, 0]
 
 
 def test_two_daemons_send_one_notice(warehouse_url: str, webhook: Webhook) -> None:
