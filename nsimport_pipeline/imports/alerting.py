@@ -69,7 +69,7 @@ def watch(engine: Engine, tenant: Tenant, now: datetime) -> Watched:
                 Ended(job.import_id, job.state.value, job.requested, job.finished_at, job.failure_reason)
                 for job in jobs
             ),
-            counts=tuple(store.final_counts(connection, ids)),
+            counts=tuple(store.final_counts(connection, ids, {j.import_id for j in jobs if j.state in OPEN_IMPORTS})),
             stuck=stuck,
             netsuite_down_since=circuit.opened_at if circuit.confirmed else None,
             usual=store.usual_pace(connection, ids[:USUAL], now - RECENT) if lately else {},

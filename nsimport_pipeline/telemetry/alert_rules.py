@@ -58,9 +58,11 @@ def _netsuite_down(watched: Watched, rules: AlertRules, now: datetime, before: f
 
 def _completeness(watched: Watched, rules: AlertRules, now: datetime, before: frozenset[Key]) -> Iterator[Alert]:
     for count in watched.counts:
+        again = count.in_sync is None and ("completeness", count.record_type) in before
         # A surplus is none: records that NetSuite deleted after they were imported.
-        if not count.in_sync and count.table < count.source:
+        if again or (count.in_sync is False and count.table < count.source):
             said = f"NetSuite has {count.source} records, the table {count.table}"
+            said = "it was not complete, and is being imported again" if again else said
             command = f"nsimport status {count.import_id}"
             yield Alert("completeness", count.record_type, said, command, count.import_id, count.record_type)
 

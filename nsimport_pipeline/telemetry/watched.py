@@ -33,7 +33,8 @@ class FinalCount:
     import_id: str
     source: int
     table: int
-    in_sync: bool
+    in_sync: bool | None
+    """None while an open import has not counted yet."""
 
 
 @dataclass(frozen=True, slots=True)

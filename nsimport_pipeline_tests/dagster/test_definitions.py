@@ -66,9 +66,10 @@ def test_a_backfill_puts_at_most_a_wave_into_one_run(definitions: dg.Definitions
     assert policy.max_partitions_per_run == 7
 
 
-def test_every_tenant_has_a_wave_sensor_that_runs_by_itself(definitions: dg.Definitions) -> None:
+@pytest.mark.parametrize("kind", ["waves", "alerts"])
+def test_every_tenant_has_its_sensors_that_run_by_themselves(definitions: dg.Definitions, kind: str) -> None:
     for tenant in ("acme", "beta_2"):
-        sensor = definitions.resolve_sensor_def(f"waves_{tenant}")
+        sensor = definitions.resolve_sensor_def(f"{kind}_{tenant}")
         assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
 
 

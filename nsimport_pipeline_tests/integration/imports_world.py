@@ -113,9 +113,10 @@ class World:
         continue_on_permanent: bool = True,
         random: Random | None = None,
         suffix: str = "0001",
+        at: datetime = START,
     ) -> None:
         self.engine = engine
-        self.now = START
+        self.now = at
         self.random = random or Random(0)
         self.runs: list[FakeRun] = []
         self.failures: dict[str, int] = {}

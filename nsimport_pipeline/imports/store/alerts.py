@@ -1,6 +1,6 @@
 """Alerts, who was told of them, and what the rules look at besides the facts of single imports."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -84,18 +84,16 @@ def keep_told(connection: Connection, tenant: str, destination: str, alert: Aler
         connection.execute(update(table).where(*same).values(**values))
 
 
-def final_counts(connection: Connection, import_ids: Sequence[str]) -> list[FinalCount]:
-    """The final count of each record type by the first of these imports that has one."""
+def final_counts(connection: Connection, import_ids: Sequence[str], still_open: Collection[str]) -> list[FinalCount]:
+    """The final count of each record type by the first of these imports that has one, or is still to take it."""
     table = import_record_types
-    statement = select(
-        table.c.record_type, table.c.import_id, table.c.source_count, table.c.table_count, table.c.in_sync
-    ).where(table.c.import_id.in_(import_ids), table.c.in_sync.is_not(None), table.c.source_count.is_not(None))
+    columns = (table.c.record_type, table.c.import_id, table.c.source_count, table.c.table_count, table.c.in_sync)
+    rows = connection.execute(select(*columns).where(table.c.import_id.in_(import_ids))).all()
     order = {import_id: position for position, import_id in enumerate(import_ids)}
     newest: dict[str, FinalCount] = {}
-    for name, import_id, source, rows, in_sync in sorted(
-        connection.execute(statement), key=lambda row: order[row.import_id]
-    ):
-        newest.setdefault(name, FinalCount(name, import_id, int(source), int(rows or 0), bool(in_sync)))
+    for name, import_id, source, there, in_sync in sorted(rows, key=lambda row: order[row.import_id]):
+        if in_sync is not None or import_id in still_open:
+            newest.setdefault(name, FinalCount(name, import_id, source or 0, there or 0, in_sync))
     return list(newest.values())
 
 

@@ -93,7 +93,7 @@ def ended(state: str, *later: Ended, hours_ago: float = 0) -> Watched:
     return watched(latest=(*later, Ended(ID, state, ("customer",), NOW - timedelta(hours=hours_ago), "it went wrong")))
 
 
-def counted(table: int, in_sync: bool = False) -> Watched:
+def counted(table: int, in_sync: bool | None = False) -> Watched:
     return watched(counts=(FinalCount("customer", ID, 1000, table, in_sync),))
 
 
@@ -163,6 +163,13 @@ def test_a_failed_import_that_fires_goes_on_until_it_is_repeated() -> None:
     before = frozenset({("import_failed", ID)})
     assert judge(ended("failed", hours_ago=100), AlertRules(), NOW, before)
     assert not judge(ended("failed", again("completed"), hours_ago=100), AlertRules(), NOW, before)
+
+
+def test_what_is_being_imported_again_is_not_complete_until_it_was_counted() -> None:
+    before = frozenset({("completeness", "customer")})
+    assert [alert.rule for alert in judge(counted(0, None), AlertRules(), NOW, before)] == ["completeness"]
+    assert not judge(counted(0, None), AlertRules(), NOW)
+    assert not judge(counted(1000, True), AlertRules(), NOW, before)
 
 
 def test_a_healthy_import_fires_nothing() -> None:
