@@ -22,14 +22,12 @@ from nsimport_pipeline.errors import DatabaseSchemaError
 from nsimport_pipeline.record_types.transform import RejectedRow
 from nsimport_pipeline.warehouse.constraints import Fault, read_constraints, repair
 from nsimport_pipeline.warehouse.errors import classify, column_missing, row_at_fault
-from nsimport_pipeline.warehouse.literals import RowsText, literals
+from nsimport_pipeline.warehouse.literals import RowsText, row_literals
 from nsimport_pipeline.warehouse.shapes import PYTHON_TYPES
 
-STATEMENT_CHARACTERS = 250_000
-"""Longest statement that is built, even where the server takes more; a single row may be longer. Of a few sizes
+STATEMENT_BYTES = 250_000
+"""Longest list of rows in a statement, even where the server takes more; a single row may be longer. Of a few sizes
 measured this was the cheapest for client and server: longer texts leave the processor's caches."""
-UTF8_BYTES = 4
-"""Most bytes of one character."""
 
 STAMP_COLUMNS = ("imported_at", "import_id", "deleted_at")
 """Columns that ``upsert`` fills itself, the same for every row."""
@@ -214,25 +212,25 @@ class _Batch:
         return send
 
     def _mysql_sender(self, sql: str) -> Callable[[Sequence[Row]], None]:
-        """Rows as text in one driver parameter: hidden in errors like any parameter, escaped a column at a time."""
+        """Rows as text in one driver parameter: hidden in errors like any parameter, escaped a row at a time."""
         placeholders = f"({', '.join(['%s'] * (len(self.columns) + len(STAMP_COLUMNS)))})"
         if sql.count(placeholders) != 1:
             raise AssertionError("the statement does not have one list of placeholders")
         statement = sql.replace(placeholders, "%s")
-        end = "".join(f",{literals([value])[0]}" for value in self.stamp) + ")"
-        between = f"{end},("
+        end = b"," + row_literals(self.stamp) + b")"
+        between = end + b",("
         packet = self._packet_limit() - len(statement) - 16
-        limit = min(STATEMENT_CHARACTERS, packet // UTF8_BYTES)
+        limit = min(STATEMENT_BYTES, packet)
 
         def send(rows: Sequence[Row]) -> None:
-            by_column = [literals(column) for column in zip(*rows, strict=True)]
-            texts = list(map(",".join, zip(*by_column, strict=True)))
-            for chunk in _chunks(texts, limit, between=len(between)):
-                text = f"({between.join(chunk)}{end}"
-                if len(text) > limit and (size := len(text.encode())) > packet:
-                    raise DatabaseSchemaError(f"a row of {size} bytes, the server takes {packet} (max_allowed_packet)")
+            for chunk in _chunks(list(map(row_literals, rows)), limit, between=len(between)):
+                text = b"(" + between.join(chunk) + end
+                if len(text) > packet:
+                    raise DatabaseSchemaError(
+                        f"a row of {len(text)} bytes, the server takes {packet} (max_allowed_packet)"
+                    )
                 self.statements += 1
-                self.connection.exec_driver_sql(statement, (RowsText(text),))
+                self.connection.exec_driver_sql(statement, (RowsText(text.decode()),))
 
         return send
 
@@ -245,8 +243,8 @@ class _Batch:
         return _packet_limits[engine]
 
 
-def _chunks(texts: Sequence[str], limit: int, *, between: int) -> Iterator[Sequence[str]]:
-    """``texts`` in runs of at most ``limit`` characters, ``between`` for each included; a longer text comes alone."""
+def _chunks(texts: Sequence[bytes], limit: int, *, between: int) -> Iterator[Sequence[bytes]]:
+    """``texts`` in runs of at most ``limit`` bytes, ``between`` for each included; a longer text comes alone."""
     start = size = 0
     for position, text in enumerate(texts):
         length = len(text) + between

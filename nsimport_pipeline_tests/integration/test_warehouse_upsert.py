@@ -14,7 +14,7 @@ from sqlalchemy.engine import Engine
 from nsimport_pipeline.errors import DatabaseSchemaError
 from nsimport_pipeline.warehouse.engine import make_engine
 from nsimport_pipeline.warehouse.schema import ensure_table, target_table
-from nsimport_pipeline.warehouse.upsert import STATEMENT_CHARACTERS
+from nsimport_pipeline.warehouse.upsert import STATEMENT_BYTES
 from nsimport_pipeline_tests.integration.warehouse_records import NOW, record_type, statements, store, stored
 
 EVERY_TYPE = record_type(
@@ -233,8 +233,8 @@ def test_a_wide_table_takes_a_full_batch_in_few_statements(engine: Engine, width
     rows = [(n, *(f"value {n} {i}" if i % 3 == 0 else None for i in range(width))) for n in range(1000)]
     with engine.begin() as connection, statements(engine) as seen:
         assert store(connection, table, columns, rows).written == 1000
-    characters = sum(len(str(value)) + len(",''") for row in rows for value in row)
-    assert len(seen) <= characters / STATEMENT_CHARACTERS + 4
+    size = sum(len(str(value)) + len(",''") for row in rows for value in row)
+    assert len(seen) <= size / STATEMENT_BYTES + 4
     assert stored(engine, table, *columns) == rows
 
 
