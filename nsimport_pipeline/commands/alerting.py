@@ -7,34 +7,39 @@ from dataclasses import asdict
 from datetime import UTC
 
 import click
-from rich.table import Table
 
-from nsimport_pipeline.commands.options import console, json_option, print_json, tenant_option
+from nsimport_pipeline.commands.options import json_option, print_json, tenant_option
 from nsimport_pipeline.defs import resources
 from nsimport_pipeline.defs.tenants import read_tenant
 from nsimport_pipeline.errors import ConfigurationError, NsimportError
 from nsimport_pipeline.imports import store
-from nsimport_pipeline.telemetry.alerts import Standing
+from nsimport_pipeline.telemetry.alerts import Standing, body
 from nsimport_pipeline.telemetry.notify import place, send
 from nsimport_pipeline.warehouse.engine import read_only
 
 
-@click.group(invoke_without_command=True)
-@click.pass_context
-def alerts(context: click.Context) -> int:
+class _Alerts(click.Group):
+    """``alerts`` alone lists them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = {"--help", "-h", *self.commands}
+        return super().parse_args(ctx, args if args and args[0] in own else ["list", *args])
+
+
+@click.group(cls=_Alerts, options_metavar="", subcommand_metavar="[list] [--tenant NAME] [--all] [--json] | test …")
+def alerts() -> None:
     """Show the alerts that fire, or try whether notices arrive. docs/runbook.md says what each alert means.
 
     The daemon judges the rules every 30 seconds and sends what is new to the addresses under `alerts` in the tenants
     file.
     """
-    return context.invoke(list_) if context.invoked_subcommand is None else 0
 
 
 @alerts.command("list")
 @tenant_option
 @click.option("--all", "resolved", is_flag=True, help="Those of the last 30 days that are over, too.")
 @json_option
-def list_(tenant: str | None = None, resolved: bool = False, as_json: bool = False) -> int:
+def list_(tenant: str | None, resolved: bool, as_json: bool) -> int:
     """Show the alerts that fire, of all tenants or one."""
     found: list[tuple[str, Standing]] = []
     unread = False
@@ -49,12 +54,7 @@ def list_(tenant: str | None = None, resolved: bool = False, as_json: bool = Fal
     if as_json:
         print_json([_document(name, standing) for name, standing in found])
     elif found:
-        table = Table("tenant", "alert", "severity", "state", "since", "what", "next", box=None)
-        for name, each in found:
-            where = f"{each.alert.record_type}: " if each.alert.record_type else ""
-            said = (f"{each.first_at:%Y-%m-%d %H:%M:%S}", where + each.alert.message, each.alert.command)
-            table.add_row(name, each.alert.rule, each.alert.severity, each.state, *said)
-        console.print(table)
+        click.echo("\n\n".join(body(name, [standing]) for name, standing in found))
     else:
         click.echo("no alert is firing")
     return 1 if unread else 0

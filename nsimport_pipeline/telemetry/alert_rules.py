@@ -156,7 +156,7 @@ def _slot_utilisation(watched: Watched, rules: AlertRules, now: datetime, before
     used = 100 * watched.slot_seconds / (watched.slots * rules.slot_utilisation_for)
     if used > rules.slot_utilisation:
         minutes = rules.slot_utilisation_for / 60
-        said = f"{min(used, 100):.0f} % of the slots' time in the last {minutes:.0f} minutes went to NetSuite's answers"
+        said = f"{min(used, 100):.0f} % of the slots' time in the last {minutes:g} min went to NetSuite's answers"
         yield Alert("slot_utilisation", watched.tenant, said, f"nsimport slots --tenant {watched.tenant}")
 
 

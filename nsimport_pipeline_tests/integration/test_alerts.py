@@ -409,7 +409,10 @@ def test_the_command_lists_what_fires_and_tries_every_address(
     (listed,) = json.loads(run("list", "--json")[1])
     assert (listed["rule"], listed["severity"], listed["state"]) == ("stuck_wave", "critical", "firing")
     assert listed["command"] == f"nsimport waves reset {listed['import_id']} 1"
-    assert "stuck_wave" in run()[1]
+    shown = run()[1]
+    assert shown == run("--tenant", "acme")[1]
+    assert shown.startswith("CRITICAL stuck_wave since ")
+    assert shown.endswith(f"next: {listed['command']}\n")
     code, told = run("test")
     assert (code, told) == (0, "acme: address 1, json://127.0.0.1: ok\nacme: address 2, json://127.0.0.1: ok\n")
     assert webhook.titles() == ["nsimport acme: test"] * 2
