@@ -45,7 +45,7 @@ def prune(age: timedelta, yes: bool, tenant: str | None, as_json: bool) -> None:
     with dagster_instance() as instance:
         for number, import_id in enumerate(chosen, 1):
             if not yes:
-                runs += instance.get_runs_count(dg.RunsFilter(tags={names.IMPORT: import_id}))
+                runs += len(_runs(instance, import_id))
                 continue
             # Dagster's first: as long as the import is there, the next prune finds what is left.
             runs += _delete_runs(instance, import_id)
@@ -63,8 +63,15 @@ def prune(age: timedelta, yes: bool, tenant: str | None, as_json: bool) -> None:
         click.echo(f"{owner.name}: {len(chosen)} imports with {runs} runs would be deleted; --yes does it")
 
 
+def _runs(instance: dg.DagsterInstance, import_id: str) -> list[dg.DagsterRun]:
+    """Those that worked for an import, and those that started, cancelled or resumed it."""
+    return [
+        run for tag in (names.IMPORT, names.STEERS) for run in instance.get_runs(dg.RunsFilter(tags={tag: import_id}))
+    ]
+
+
 def _delete_runs(instance: dg.DagsterInstance, import_id: str) -> int:
-    found = instance.get_runs(dg.RunsFilter(tags={names.IMPORT: import_id}))
+    found = _runs(instance, import_id)
     for run in found:
         instance.delete_run(run.run_id)
     return len(found)

@@ -26,6 +26,7 @@ from nsimport_pipeline.commands.session import ensure_dagster_home
 from nsimport_pipeline.defs.resources import catalog
 from nsimport_pipeline.defs.slots import slot_use
 from nsimport_pipeline.errors import NsimportError
+from nsimport_pipeline.imports.estimate import time_in_words
 from nsimport_pipeline.imports.next_steps import in_words
 from nsimport_pipeline.imports.progress import Status, status
 from nsimport_pipeline.imports.states import OPEN_IMPORTS
@@ -251,10 +252,7 @@ def _left(document: Status) -> str:
     seconds = document["eta_seconds"]
     if seconds is None or document["state"] not in _OPEN:
         return ""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    said = f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
-    return f", about {said} left"
+    return f", about {time_in_words(seconds)} left"
 
 
 def print_summary(document: Status) -> None:

@@ -7,13 +7,11 @@ fails for a destination that is down, and starts no runs.
 from datetime import UTC, datetime
 
 import dagster as dg
-from sqlalchemy.exc import SQLAlchemyError
 
 from nsimport_pipeline.defs import resources
-from nsimport_pipeline.errors import NsimportError
+from nsimport_pipeline.defs.saying import Ticked, or_skipped
 from nsimport_pipeline.imports.alerting import deliver, evaluate
 from nsimport_pipeline.telemetry.notify import send
-from nsimport_pipeline.warehouse.errors import classify
 from nsimport_pipeline.warehouse.migrate import current_revision, ensure_control_tables
 
 TICK_SECONDS = 30
@@ -29,13 +27,8 @@ def alert_sensor(tenant: str) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Judges {tenant}'s alert rules and sends what is new to the addresses in `alerts`.",
     )
-    def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        try:
-            return dg.SkipReason(tick(tenant))
-        except NsimportError as error:
-            return dg.SkipReason(f"{tenant}: {error}")
-        except SQLAlchemyError as error:
-            return dg.SkipReason(f"{tenant}: {classify(error)}")
+    def sensor(context: dg.SensorEvaluationContext) -> Ticked:
+        return or_skipped(tenant, lambda: dg.SkipReason(tick(tenant)))
 
     return sensor
 

@@ -9,7 +9,9 @@ import dagster as dg
 from nsimport_pipeline.defs import resources
 from nsimport_pipeline.defs.alert_sensor import alert_sensor
 from nsimport_pipeline.defs.assets import record_type_asset
+from nsimport_pipeline.defs.overview import overview_sensor, overview_spec
 from nsimport_pipeline.defs.planning import planning_job, planning_sensor
+from nsimport_pipeline.defs.steering_jobs import steering_jobs
 from nsimport_pipeline.defs.wave_sensor import wave_sensor
 from nsimport_pipeline.record_types.criteria import Catalog
 from nsimport_pipeline.record_types.graph import levels
@@ -19,13 +21,14 @@ from nsimport_pipeline.settings import Settings
 def build_definitions() -> dg.Definitions:
     """The definitions of every tenant. Raises ConfigurationError."""
     settings, catalog = resources.settings(), resources.catalog()
-    assets: list[dg.AssetsDefinition] = []
-    jobs: list[dg.JobDefinition] = []
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = []
+    jobs = steering_jobs()
     sensors: list[dg.SensorDefinition] = []
     for tenant in settings.tenant_names:
-        assets += tenant_assets(settings, catalog, tenant)
+        assets += [*tenant_assets(settings, catalog, tenant), overview_spec(tenant)]
         jobs.append(planning_job(tenant))
-        sensors += [wave_sensor(tenant), planning_sensor(tenant, jobs[-1]), alert_sensor(tenant)]
+        sensors += [wave_sensor(tenant), planning_sensor(tenant, jobs[-1])]
+        sensors += [overview_sensor(tenant), alert_sensor(tenant)]
     # One process for each run: its worker threads do the rest.
     return dg.Definitions(assets=assets, jobs=jobs, sensors=sensors, executor=dg.in_process_executor)
 

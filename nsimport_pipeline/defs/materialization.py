@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from nsimport_pipeline.defs import names
 from nsimport_pipeline.imports.records import Batch, BatchStats
 
 
@@ -34,6 +35,7 @@ def batch_materialization(
             "netsuite_key_low": batch.range.low,
             "netsuite_key_high": batch.range.high,
             "import": import_id,
+            "runs_of_import": names.runs_of(import_id),
             "wave": batch.wave,
             **({"partial_parents": ", ".join(partial_parents)} if partial_parents else {}),
         },

@@ -6,6 +6,7 @@ Does not belong here: settings or states.
 
 from collections.abc import Mapping
 from typing import cast, get_args
+from urllib.parse import quote
 
 import dagster as dg
 
@@ -33,6 +34,10 @@ HOLD = "nsimport/hold"
 HUNG = "nsimport/hung"
 """On a run that is being ended because its wave stood still: when that was asked for, in seconds since the epoch."""
 
+STEERS = "nsimport/steers"
+"""On a run of a job that steers: the import that it started, or is about. ``nsimport/import`` is for runs that work."""
+STEERING_JOBS = ("start_import", "cancel_import", "resume_import", "reconcile_imports")
+
 SHUT, OPEN = "shut", "open"
 
 PARTITION = "dagster/partition"
@@ -45,6 +50,11 @@ def asset_key(tenant: str, record_type: str) -> dg.AssetKey:
     return dg.AssetKey([tenant, record_type])
 
 
+def overview_key(tenant: str) -> dg.AssetKey:
+    """The asset that shows how far a tenant's imports are."""
+    return dg.AssetKey([tenant, "overview"])
+
+
 def partition_set(tenant: str, record_type: str) -> str:
     """Name of the dynamic partitions of a record type; its keys are offsets."""
     return f"{tenant}/{record_type}"
@@ -53,6 +63,11 @@ def partition_set(tenant: str, record_type: str) -> str:
 def tenant_and_type(key: dg.AssetKey) -> tuple[str, str] | None:
     """The tenant and record type of one of our asset keys, None for a key of another shape."""
     return (key.path[0], key.path[1]) if len(key.path) == 2 and TENANT_NAME.match(key.path[0]) else None
+
+
+def runs_of(import_id: str) -> dg.UrlMetadataValue:
+    """Where the UI lists the runs of an import."""
+    return dg.MetadataValue.url(f"/runs?q%5B0%5D=tag:{quote(f'{IMPORT}={import_id}')}")
 
 
 def hold(tags: Mapping[str, str]) -> Hold:

@@ -5,12 +5,14 @@ Belongs here: their shells. Does not belong here: planning itself (``imports/der
 """
 
 from datetime import UTC, datetime
+from functools import partial
 
 import dagster as dg
 from sqlalchemy.exc import SQLAlchemyError
 
 from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.defs.reconcile import Findings, register_partitions, settle_import
+from nsimport_pipeline.defs.saying import Ticked, failed_planning, or_skipped
 from nsimport_pipeline.defs.wave_sensor import TICK_SECONDS
 from nsimport_pipeline.errors import ImportFailure, NsimportError
 from nsimport_pipeline.imports import store
@@ -59,20 +61,25 @@ def planning_sensor(tenant: str, job: dg.JobDefinition) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Has {tenant}'s derived record types planned when their parents are in.",
     )
-    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        try:
-            requests = planning_requests(context.instance, tenant)
-        except NsimportError as error:
-            return dg.SkipReason(f"{tenant}: {error}")
-        except SQLAlchemyError as error:
-            return dg.SkipReason(f"{tenant}: {classify(error)}")
-        return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason("nothing is to be planned now")
+    def sensor(context: dg.SensorEvaluationContext) -> Ticked:
+        return or_skipped(tenant, partial(_ticked, context, tenant))
 
     return sensor
 
 
-def planning_requests(instance: dg.DagsterInstance, tenant_name: str) -> list[dg.RunRequest]:
-    """The planning runs that a tenant's open imports need now. The same again if asked twice: each has one key."""
+def _ticked(context: dg.SensorEvaluationContext, tenant: str) -> Ticked:
+    requests, messages = planning_requests(context.instance, tenant)
+    if requests:
+        context.log.info("; ".join(messages))
+        return dg.SensorResult(run_requests=requests)
+    return dg.SkipReason("; ".join(messages) or "no open import has a derived record type to plan")
+
+
+def planning_requests(instance: dg.DagsterInstance, tenant_name: str) -> tuple[list[dg.RunRequest], list[str]]:
+    """The planning runs that a tenant's open imports need now, and why imports with something to plan wait.
+
+    The same again if asked twice: each run has one key.
+    """
     tenant = resources.settings().tenant(tenant_name)
     engine = resources.warehouse(tenant)
     ensure_control_tables(engine)
@@ -82,7 +89,9 @@ def planning_requests(instance: dg.DagsterInstance, tenant_name: str) -> list[dg
     found = Findings()
     for job in jobs:
         settle_import(instance, tenant, engine, job, found)
-    return [_request(tenant_name, name, spec) for name, outcome in found.outcomes.items() for spec in outcome.plan]
+    outcomes = found.outcomes.items()
+    requests = [_request(tenant_name, name, spec) for name, outcome in outcomes for spec in outcome.plan]
+    return requests, [f"{name}: {outcome.reason or outcome.finished}" for name, outcome in outcomes]
 
 
 def _request(tenant: str, import_id: str, spec: PlanSpec) -> dg.RunRequest:
@@ -116,8 +125,8 @@ def _plan(context: dg.OpExecutionContext, tenant_name: str) -> None:
         context.log.info(done)
         register_partitions(context.instance, engine, tenant, [name], Findings())
         settle(engine, import_id, rules=Rules.of(tenant), now=_now)
-    except NsimportError as error:
-        raise dg.Failure(f"{tenant_name}/{name} could not be planned: {error}", allow_retries=False) from None
+    except (NsimportError, SQLAlchemyError) as error:
+        raise failed_planning(f"{tenant_name}/{name}", error, import_id) from None
 
 
 def _ask(context: dg.OpExecutionContext, tenant: Tenant, import_id: str, name: str, attempt: int) -> str:

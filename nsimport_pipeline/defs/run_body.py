@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.defs.checks import TypeChecks
 from nsimport_pipeline.defs.materialization import batch_materialization
+from nsimport_pipeline.defs.saying import failed_batches, failed_run
 from nsimport_pipeline.defs.signs_of_life import show_life
 from nsimport_pipeline.defs.slots import PoolSlots
 from nsimport_pipeline.errors import NsimportError
@@ -45,7 +46,6 @@ from nsimport_pipeline.record_types.criteria import RecordType
 from nsimport_pipeline.record_types.graph import levels
 from nsimport_pipeline.settings import Tenant
 from nsimport_pipeline.warehouse.engine import read_only
-from nsimport_pipeline.warehouse.errors import classify
 from nsimport_pipeline.warehouse.migrate import ensure_control_tables
 from nsimport_pipeline.warehouse.schema import ensure_table, target_table
 
@@ -72,10 +72,8 @@ def materialize(context: dg.AssetExecutionContext, tenant_name: str, record_type
         record_type = resources.record_type(tenant, record_type_name)
         run = _Run(context, tenant, record_type)
         yield from run.events() if context.selected_asset_keys else run.checks.alone()
-    except NsimportError as error:
-        raise dg.Failure(f"{tenant_name}/{record_type_name}: {error}", allow_retries=False) from None
-    except SQLAlchemyError as error:
-        raise dg.Failure(f"{tenant_name}/{record_type_name}: {classify(error)}", allow_retries=False) from None
+    except (NsimportError, SQLAlchemyError) as error:
+        raise failed_run(f"{tenant_name}/{record_type_name}", error, context.run_tags.get(names.IMPORT)) from None
 
 
 class _Run:
@@ -136,7 +134,8 @@ class _Run:
             self.stop.clear()  # the crew is gone; a wait for the final count need not be broken off
             yield from self.checks.at_the_end(job, client, partial(await_netsuite, shop))
         settle(self.engine, job.import_id, rules=Rules.of(self.tenant), now=_now)
-        self._report_failures(job, len(batches))
+        if self.failed:
+            raise failed_batches(self.tenant.name, len(batches), self.failed, job.import_id)
 
     def _work(
         self, job: ImportJob, work: list[Batch], shop: Workshop, throttle: Throttle
@@ -234,19 +233,6 @@ class _Run:
 
     def _materialization(self, job: ImportJob, batch: Batch, stats: BatchStats) -> dg.AssetMaterialization:
         return batch_materialization(self.key, job.import_id, batch, stats, self.partial_parents)
-
-    def _report_failures(self, job: ImportJob, batches: int) -> None:
-        if not self.failed:
-            return
-        first = self.failed[0]
-        again = sum(1 for result in self.failed if result.outcome == "retrying")
-        raise dg.Failure(
-            f"{len(self.failed)} of {batches} batches of {self.record_type.name} failed; first: batch "
-            f"{first.batch.range.partition_key}, {first.category}: {first.reason}. "
-            + (f"{again} will be tried again in a later wave." if again else "None will be tried again by itself.")
-            + f" See `nsimport status {job.import_id}`.",
-            allow_retries=False,
-        )
 
 
 def _prepare_process() -> None:

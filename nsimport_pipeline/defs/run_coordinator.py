@@ -44,9 +44,13 @@ class WaveRunCoordinator(dg.QueuedRunCoordinator):
     """Dagster's run queue with a gate in front: waves in order, levels in order, one wave's batches at a time."""
 
     def submit_run(self, context: dg.SubmitRunContext) -> dg.DagsterRun:
-        stamps = stamps_for(self._instance, context.dagster_run)
+        run = context.dagster_run
+        if run.job_name in names.STEERING_JOBS and run.status is dg.DagsterRunStatus.NOT_STARTED:
+            # Who cancels an import does not want to stand in line behind its runs. It touches no asset.
+            return self._instance.launch_run(run.run_id, context.workspace)
+        stamps = stamps_for(self._instance, run)
         if stamps:
-            self._instance.add_run_tags(context.dagster_run.run_id, stamps)
+            self._instance.add_run_tags(run.run_id, stamps)
         return super().submit_run(context)
 
     def get_run_queue_config(self) -> Any:

@@ -9,19 +9,17 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import dagster as dg
-from sqlalchemy.exc import SQLAlchemyError
 
 from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.defs.reconcile import clear_vanished, reconcile
 from nsimport_pipeline.defs.run_coordinator import ALIVE
+from nsimport_pipeline.defs.saying import Ticked, or_skipped
 from nsimport_pipeline.defs.signs_of_life import end_run
 from nsimport_pipeline.defs.slots import set_limit
-from nsimport_pipeline.errors import NsimportError
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.records import ImportJob, RunSpec
 from nsimport_pipeline.imports.stuck import note_stuck_wave
 from nsimport_pipeline.warehouse.engine import read_only
-from nsimport_pipeline.warehouse.errors import classify
 from nsimport_pipeline.warehouse.migrate import ensure_control_tables
 
 # The daemon looks at sensors every five seconds; a longer interval here would skip every second look.
@@ -47,22 +45,21 @@ def wave_sensor(tenant: str) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Carries {tenant}'s imports on: dispatches waves, settles what ended, says why each one waits.",
     )
-    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        try:
-            thorough = time.time() - float(context.cursor or 0) >= THOROUGH_SECONDS
-            requests, messages = tick(context.instance, tenant, thorough=thorough)
-            if thorough:
-                context.update_cursor(str(time.time()))
-        except NsimportError as error:
-            return dg.SkipReason(f"{tenant}: {error}")
-        except SQLAlchemyError as error:
-            return dg.SkipReason(f"{tenant}: {classify(error)}")
-        if requests:
-            context.log.info("; ".join(messages))
-            return dg.SensorResult(run_requests=requests)
-        return dg.SkipReason("; ".join(messages) or "no import is open")
+    def sensor(context: dg.SensorEvaluationContext) -> Ticked:
+        return or_skipped(tenant, partial(_ticked, context, tenant))
 
     return sensor
+
+
+def _ticked(context: dg.SensorEvaluationContext, tenant: str) -> Ticked:
+    thorough = time.time() - float(context.cursor or 0) >= THOROUGH_SECONDS
+    requests, messages = tick(context.instance, tenant, thorough=thorough)
+    if thorough:
+        context.update_cursor(str(time.time()))
+    if requests:
+        context.log.info("; ".join(messages))
+        return dg.SensorResult(run_requests=requests)
+    return dg.SkipReason("; ".join(messages) or "no import is open")
 
 
 def tick(

@@ -31,6 +31,13 @@ def rate(recent_records: int, window: float, since_first: float) -> float:
     return recent_records / min(window, max(1.0, since_first))
 
 
+def time_in_words(seconds: float) -> str:
+    """Time left as people say it: 42 s, 3 min 05 s, 2 h 04 min."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
 def time_left(work: Sequence[Work], recent_seconds: float, window: float, since_first: float, pause: float) -> float:
     """Seconds until the last batch is settled, or infinity as long as nothing was completed.
 

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from nsimport_pipeline.defs.build import build_definitions
+from nsimport_pipeline.defs.names import STEERING_JOBS
 from nsimport_pipeline.record_types.criteria import load_catalog
 
 CATALOG = load_catalog()
@@ -31,12 +32,26 @@ def definitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dg.Definitio
 def test_the_daemon_can_load_them_all(definitions: dg.Definitions) -> None:
     repository = definitions.get_repository_def()
     repository.load_all_definitions()
-    assert {"plan_derived_acme", "plan_derived_beta_2"} <= set(repository.job_names)
+    assert {"plan_derived_acme", "plan_derived_beta_2", *STEERING_JOBS} <= set(repository.job_names)
 
 
 def test_every_tenant_has_an_asset_of_every_record_type(definitions: dg.Definitions) -> None:
-    keys = {key for asset in definitions.assets or () for key in asset.keys}  # type: ignore[union-attr]
-    assert keys == {dg.AssetKey([tenant, name]) for tenant in ("acme", "beta_2") for name in CATALOG}
+    graph = definitions.resolve_asset_graph()
+    assert graph.materializable_asset_keys == {
+        dg.AssetKey([tenant, name]) for tenant in ("acme", "beta_2") for name in CATALOG
+    }
+    others = graph.get_all_asset_keys() - graph.materializable_asset_keys
+    assert others == {dg.AssetKey([tenant, "overview"]) for tenant in ("acme", "beta_2")}
+
+
+@pytest.mark.parametrize("name", STEERING_JOBS)
+def test_what_steers_imports_holds_no_slot_and_explains_every_option(definitions: dg.Definitions, name: str) -> None:
+    job = definitions.resolve_job_def(name)
+    (node,) = job.nodes
+    assert node.definition.pools == set()  # type: ignore[attr-defined]
+    assert job.description
+    options = node.definition.config_schema.config_type.fields  # type: ignore[attr-defined]
+    assert all(option.description for option in options.values()), options
 
 
 @pytest.mark.parametrize("name", ["currency", "customer", "sales_order", "transaction_line"])
@@ -66,7 +81,7 @@ def test_a_backfill_puts_at_most_a_wave_into_one_run(definitions: dg.Definitions
     assert policy.max_partitions_per_run == 7
 
 
-@pytest.mark.parametrize("kind", ["waves", "alerts"])
+@pytest.mark.parametrize("kind", ["waves", "planning", "overview", "alerts"])
 def test_every_tenant_has_its_sensors_that_run_by_themselves(definitions: dg.Definitions, kind: str) -> None:
     for tenant in ("acme", "beta_2"):
         sensor = definitions.resolve_sensor_def(f"{kind}_{tenant}")

@@ -45,6 +45,7 @@ class Archive:
             if over:
                 store.move_import(connection, name, ImportState.COMPLETED, ended)
         self.instance.create_run_for_job(_job, tags={"nsimport/import": name, "nsimport/tenant": "acme"})
+        self.instance.create_run_for_job(_job, tags={"nsimport/steers": name})
 
     def imports(self) -> set[str]:
         with self.engine.connect() as connection:
@@ -94,19 +95,22 @@ def run(*arguments: str) -> dict[str, object]:
 
 def test_without_yes_it_only_says_what_would_go(archive: Archive) -> None:
     document = run("--older-than", "90d")
-    assert (document["imports"], document["runs"], document["deleted"]) == (["acme-1-first"], 1, False)
+    assert (document["imports"], document["runs"], document["deleted"]) == (["acme-1-first"], 2, False)
     assert archive.imports() == {"acme-1-first", "acme-2-second", "acme-3-open"}
-    assert archive.instance.get_runs_count() == 3
+    assert archive.instance.get_runs_count() == 6
 
 
 def test_old_imports_go_with_their_runs_and_the_last_word_and_open_ones_stay(archive: Archive) -> None:
     others = archive.rows_of("acme-2-second")
     document = run("--older-than", "12w", "--yes")
-    assert (document["imports"], document["runs"]) == (["acme-1-first"], 1)
+    assert (document["imports"], document["runs"]) == (["acme-1-first"], 2)
     assert archive.imports() == {"acme-2-second", "acme-3-open"}
     assert archive.rows_of("acme-1-first") == 0
     assert archive.rows_of("acme-2-second") == others
-    assert {run.tags["nsimport/import"] for run in archive.instance.get_runs()} == {"acme-2-second", "acme-3-open"}
+    assert {run.tags.get("nsimport/import") or run.tags["nsimport/steers"] for run in archive.instance.get_runs()} == {
+        "acme-2-second",
+        "acme-3-open",
+    }
     with archive.engine.connect() as connection:
         assert [r.partition_key for r in store.pinned_ranges(connection, "currency")] == ["0"]
     assert run("--older-than", "12w", "--yes")["imports"] == []

@@ -1,0 +1,160 @@
+"""The jobs that start, cancel, resume and reconcile imports from Dagster's Launchpad or its GraphQL.
+
+Belongs here: their config, and what their runs show. Does not belong here: the doing, which is that of the commands
+(``starting.py``, ``steering.py``). Such a run holds no slot but for single requests, and passes the queue and its gate
+(``run_coordinator.py``): it begins at once.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import dagster as dg
+from pydantic import Field
+from sqlalchemy.exc import SQLAlchemyError
+
+from nsimport_pipeline.defs import names, starting, steering
+from nsimport_pipeline.defs.saying import in_words
+from nsimport_pipeline.defs.signs_of_life import show_life
+from nsimport_pipeline.defs.tenants import find_import
+from nsimport_pipeline.errors import NsimportError
+
+_IMPORT = "Id of the import, as the run that started it shows it and the tag nsimport/import of its runs."
+
+
+class StartConfig(dg.Config):
+    """What is to be imported; the options are those of `nsimport import`."""
+
+    tenant: str = Field(description="Tenant, as tenants.yaml names it.")
+    record_types: list[str] = Field(
+        description="Record types, such as sales_order; those they depend on are imported with them."
+    )
+    mode: Literal["full", "incremental"] = Field(default="full", description="What to import.")
+    dependencies: bool = Field(
+        default=True, description="False: only these record types, not those that they depend on."
+    )
+    wave_size: int | None = Field(
+        default=None,
+        description=f"Batches per wave, 1 to {starting.MOST_BATCHES:,}, instead of the tenant's setting.",
+    )
+
+
+class CancelConfig(dg.Config):
+    """Which import to cancel, and how."""
+
+    import_id: str = Field(description=_IMPORT)
+    now: bool = Field(
+        default=False, description="Also terminate its runs: batches in flight are rolled back, not finished."
+    )
+
+
+class ResumeConfig(dg.Config):
+    """Which import to go on with."""
+
+    import_id: str = Field(description=f"{_IMPORT} It is cancelled, failed or completed_with_failures.")
+
+
+class ReconcileConfig(dg.Config):
+    """What to compare; everything there is if both are left out."""
+
+    import_id: str | None = Field(default=None, description=f"Only this import. {_IMPORT}")
+    tenant: str | None = Field(default=None, description="Only this tenant, as tenants.yaml names it.")
+
+
+@dg.op(name="start", out=dg.Out(dg.Nothing), description="Checks, plans and writes an import down.")
+def start_import(context: dg.OpExecutionContext, config: StartConfig) -> None:
+    def opened(import_id: str) -> None:
+        context.log.info(import_id)
+        context.instance.add_run_tags(context.run_id, {names.STEERS: import_id})
+
+    with _doing(context, f"no import of {', '.join(config.record_types)} was started for {config.tenant!r}"):
+        asked = starting.ask(
+            config.record_types,
+            config.tenant,
+            mode=config.mode,
+            dependencies=config.dependencies,
+            wave_size=config.wave_size,
+        )
+        job, made = starting.start(asked, context.instance, on_opened=opened, say=context.log.info)
+    facts = {"record_types": len(made.types), "records": made.records, "batches": made.batches}
+    _show(context, starting.in_short(made), import_id=job.import_id, **facts, waves=len(made.waves))
+
+
+@dg.op(name="cancel", out=dg.Out(dg.Nothing), description="Winds an import down.")
+def cancel_import(context: dg.OpExecutionContext, config: CancelConfig) -> None:
+    with _about(context, config.import_id, "was not cancelled"):
+        tenant, engine, job = find_import(config.import_id)
+        cancelled = steering.cancel(context.instance, tenant, engine, job, terminate=config.now)
+    goes_on = "it is being cancelled; the job resume_import goes on with it"
+    _show(context, goes_on if cancelled else f"it is over already: {job.state.value}", import_id=config.import_id)
+
+
+@dg.op(name="resume", out=dg.Out(dg.Nothing), description="Puts what an import has not done back to be done.")
+def resume_import(context: dg.OpExecutionContext, config: ResumeConfig) -> None:
+    with _about(context, config.import_id, "was not resumed"):
+        tenant, engine, job = find_import(config.import_id)
+        batches = steering.resume(tenant, engine, job)
+    _show(context, f"{batches} batches to do", import_id=config.import_id, batches=batches)
+
+
+@dg.op(
+    name="reconcile", out=dg.Out(dg.Nothing), description="Compares every state with what is really so, and mends it."
+)
+def reconcile_imports(context: dg.OpExecutionContext, config: ReconcileConfig) -> None:
+    with _doing(context, "nothing was reconciled"):
+        reports = steering.reconciled(context.instance, config.import_id, config.tenant)
+    lines = [line for report in reports for line in steering.in_lines(report)]
+    for line in lines:
+        context.log.info(line)
+    repaired = sum(len(report["repaired"]) for report in reports)
+    context.add_output_metadata(
+        {
+            "report": dg.MetadataValue.md("\n".join(["```", *lines, "```"])),
+            "reconciled": dg.MetadataValue.json(reports),
+            "repairs": repaired,
+        }
+    )
+    if failed := [report for report in reports if report["error"]]:
+        first = f"{failed[0]['tenant']}: {failed[0]['error']}"
+        raise dg.Failure(f"{len(failed)} of {len(reports)} tenants not reconciled; {first}", allow_retries=False)
+
+
+def steering_jobs() -> list[dg.JobDefinition]:
+    """The jobs named in ``names.STEERING_JOBS``, in that order; each is one op."""
+    jobs = {
+        start_import: "Starts an import, as `nsimport import` does. The run ends when it is planned, and shows the "
+        "import's id; the daemon carries it on.",
+        cancel_import: "Cancels an import, as `nsimport cancel` does: batches in flight finish, nothing new starts.",
+        resume_import: "Goes on with a cancelled, failed or partly failed import from its last good batch, as "
+        "`nsimport resume` does.",
+        reconcile_imports: "Compares every state with what is really so and mends it, as `nsimport reconcile` does. "
+        "Safe at any time.",
+    }
+    return [
+        dg.GraphDefinition(name=name, node_defs=[op], description=description).to_job()
+        for name, (op, description) in zip(names.STEERING_JOBS, jobs.items(), strict=True)
+    ]
+
+
+@contextmanager
+def _about(context: dg.OpExecutionContext, import_id: str, failed: str) -> Iterator[None]:
+    # So that it is found from the import, whatever comes of it.
+    context.instance.add_run_tags(context.run_id, {names.STEERS: import_id[:255]})
+    with _doing(context, f"{import_id} {failed}"):
+        yield
+
+
+@contextmanager
+def _doing(context: dg.OpExecutionContext, failed: str) -> Iterator[None]:
+    """Let others see that this process lives; what goes wrong becomes the first line of the run's failure."""
+    show_life(context.instance, context.run_id)
+    try:
+        yield
+    except (NsimportError, SQLAlchemyError) as error:
+        raise dg.Failure(f"{failed}: {in_words(error)}", allow_retries=False) from None
+
+
+def _show(context: dg.OpExecutionContext, said: str, *, import_id: str, **facts: int) -> None:
+    context.log.info(f"{import_id}: {said}")
+    shown: Mapping[str, Any] = {"import": import_id, "runs_of_import": names.runs_of(import_id), "said": said, **facts}
+    context.add_output_metadata(shown)
