@@ -5,10 +5,18 @@ Belongs here: the estimate. Does not belong here: reading the sums it is made fr
 Work is counted in batch-seconds, not in records: a batch of ten records takes not much less than one of a thousand, and
 an import of many small record types would seem to be over long before it is. Levels come one after the other, each with
 a pause while its runs start, and a level of few batches cannot use all slots.
+
+What small record types show is taken for no more than it is: how long a request takes, not how long a record does, and
+nothing of how many batches will go side by side, as they mostly wait for their runs to start.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+SECONDS_A_RECORD = 0.001
+"""What a record adds to its batch's request, as long as no batch of many records has shown it."""
+MANY_RECORDS = 300
+"""A batch of so many shows what a record takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +33,11 @@ class Work:
     """Batches not settled."""
     left_records: int
 
+    @property
+    def telling(self) -> bool:
+        """Whether its batches show how a level of many is worked: there is more than one of them."""
+        return self.done + self.left > 1
+
 
 def rate(recent_records: int, window: float, since_first: float) -> float:
     """Records a second over the last ``window`` seconds, or since the first batch began if that is less."""
@@ -38,11 +51,19 @@ def time_in_words(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
-def time_left(work: Sequence[Work], recent_seconds: float, window: float, since_first: float, pause: float) -> float:
+def time_left(
+    work: Sequence[Work],
+    recent_seconds: float,
+    window: float,
+    since_first: float,
+    pause: float,
+    slots: int | None = None,
+) -> float:
     """Seconds until the last batch is settled, or infinity as long as nothing was completed.
 
     ``recent_seconds``: batch-seconds of what was completed in the last ``window`` seconds; ``since_first``: seconds
-    since the first batch began; ``pause``: seconds from a level's dispatch until its first batch begins.
+    since the first batch began; ``pause``: seconds from a level's dispatch until its first batch begins; ``slots``: how
+    many requests may go side by side, where that is known.
     """
     done = sum(each.done for each in work)
     spent = sum(each.done_seconds for each in work)
@@ -52,6 +73,8 @@ def time_left(work: Sequence[Work], recent_seconds: float, window: float, since_
     span = window if since_first >= window else max(spent / done / 2, since_first - spent / done / 2)
     # In a pause between levels nothing was completed lately: then what the import has managed on the whole counts.
     parallel = (recent_seconds / span) if recent_seconds > 0 else spent / since_first
+    if slots and sum(each.done for each in work if each.telling) < 2 * slots:
+        parallel = max(parallel, slots)
     left_at: dict[int, list[Work]] = {}
     for each in work:
         if each.left:
@@ -69,7 +92,12 @@ def _seconds_each(own: Work, work: Sequence[Work]) -> float:
     if own.done and own.done_seconds > 0:
         return own.done_seconds / own.done
     done, spent = sum(each.done for each in work), sum(each.done_seconds for each in work)
-    records = sum(each.done_records for each in work)
     by_batch = spent / done
-    by_records = spent / records * (own.left_records / own.left) if records else by_batch
-    return max(by_batch, by_records) if own.left_records else by_batch
+    if not own.left_records:
+        return by_batch
+    records = own.left_records / own.left
+    large = [each for each in work if each.done and each.done_records >= MANY_RECORDS * each.done]
+    if not large:
+        return by_batch + SECONDS_A_RECORD * records
+    each_record = sum(each.done_seconds for each in large) / sum(each.done_records for each in large)
+    return max(by_batch, each_record * records)

@@ -64,7 +64,7 @@ def status(
         "finished_at": _iso(job.finished_at),
         "progress": _progress(job, expected, settled),
         "records_per_second": round(rate, 1),
-        "eta_seconds": _time_left(job, types, counts, recent[1], now) if is_open else 0,
+        "eta_seconds": _time_left(job, types, counts, recent[1], now, slots) if is_open else 0,
         "record_types": [
             _type_status(plan, counts, job, account.get(plan.record_type), partial.get(plan.record_type, ()))
             for plan in types
@@ -105,7 +105,12 @@ def _since_first(counts: Iterable[RowMapping], now: datetime) -> float:
 
 
 def _time_left(
-    job: ImportJob, types: Sequence[TypePlan], counts: Sequence[RowMapping], recent_seconds: float, now: datetime
+    job: ImportJob,
+    types: Sequence[TypePlan],
+    counts: Sequence[RowMapping],
+    recent_seconds: float,
+    now: datetime,
+    slots: Mapping[str, int] | None,
 ) -> int | None:
     """Seconds until an open import has settled its batches; None as long as that cannot be told."""
     since_first = _since_first(counts, now)
@@ -128,7 +133,8 @@ def _time_left(
             )
         )
     pause = max(0.0, started - since_first)
-    seconds = estimate.time_left(work, recent_seconds, RECENT.total_seconds(), since_first, pause)
+    limit = slots["limit"] if slots else None
+    seconds = estimate.time_left(work, recent_seconds, RECENT.total_seconds(), since_first, pause, limit)
     return round(seconds) if seconds < float("inf") else None
 
 

@@ -62,6 +62,42 @@ def test_small_types_to_come_are_not_taken_for_nothing() -> None:
     assert estimated([(0, 0, 0)] * 9, batches, now, 4.0) == pytest.approx(end - now, rel=0.25)
 
 
+LISTS = [(level, 1, 0.8, 12) for level in (0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2)]
+"""Small record types, as (level, batches, seconds each, records each)."""
+
+
+@pytest.mark.parametrize(
+    ("large", "slots"),
+    [
+        ([(3, 140, 2.0, 1000)], 5),
+        ([(3, 140, 2.0, 1000), (4, 500, 2.0, 1000), (4, 300, 1.5, 1000)], 5),
+        ([(3, 1000, 1.2, 1000)], 10),
+        ([(2, 40, 3.0, 1000)], 5),
+    ],
+)
+@pytest.mark.parametrize("level", [1, 2])
+def test_small_types_alone_do_not_make_hours_of_minutes(
+    large: list[tuple[int, int, float, int]], slots: int, level: int
+) -> None:
+    """Two times too long or too short at most, while all that is known are lists and how slowly their runs start."""
+    types, pause = LISTS + large, 8.0
+    each_level = [[kind for kind in types if kind[0] == n] for n in range(types[-1][0] + 1)]
+    lengths = [pause + sum(n * s for _, n, s, _ in kinds) / slots for kinds in each_level]
+    now = sum(lengths[:level])
+    work = [
+        Work(at, n, n * records, n * seconds, 0, 0) if at < level else Work(at, 0, 0, 0.0, n, n * records)
+        for at, n, seconds, records in types
+    ]
+    recent = sum(n * seconds for at, n, seconds, _ in types if at == level - 1)
+    left = time_left(work, recent, 30, now - pause, pause, slots)
+    assert 0.5 < left / sum(lengths[level:]) < 2
+
+
+def test_what_a_large_type_shows_counts_for_the_others() -> None:
+    known = Work(0, 40, 40_000, 80.0, 0, 0)
+    assert time_left([known, Work(1, 0, 0, 0.0, 40, 40_000)], 120.0, 30, 60, 5, 5) == pytest.approx(5 + 80 / 4)
+
+
 def test_nothing_done_tells_nothing_and_nothing_left_takes_no_time() -> None:
     assert time_left([Work(0, 0, 0, 0.0, 5, 5000)], 0, 30, 3, 2) == float("inf")
     assert time_left([Work(0, 5, 5000, 9.0, 0, 0)], 9, 30, 12, 2) == 0
