@@ -72,14 +72,21 @@ def _engine(import_id: str | None, tenant: str | None) -> Engine:
 
 
 def _document(group: RowMapping, import_id: str | None) -> dict[str, Any]:
-    do = what_to_do(Category(group["category"]), import_id or "IMPORT", group["column_name"])
+    category = Category(group["category"])
+    # Of NetSuite's columns one alone is at fault where no batch was.
+    left_out = category is not Category.DATABASE_SCHEMA and group["column_name"] and not group["batches"]
+    of = group["record_type"] if left_out else None
+    do = what_to_do(category, import_id or group["import_id"], column=group["column_name"], left_out_of=of)
     return {**group, "count": int(group["count"]), "final": int(group["final"]), **_times(group), "what_to_do": do}
 
 
 def _of_rows(group: RowMapping, import_id: str | None) -> dict[str, Any]:
     """Rejected rows as a failure of the database, which they were, though their batch was completed."""
     record_type = catalog().get(group["record_type"])
-    own = {key: group[key] for key in ("fingerprint", "record_type", "column_name", "constraint_name", "count")}
+    own = {
+        key: group[key]
+        for key in ("fingerprint", "import_id", "record_type", "column_name", "constraint_name", "count")
+    }
     return {
         **own,
         "category": Category.DATABASE_SCHEMA.value,
@@ -89,7 +96,9 @@ def _of_rows(group: RowMapping, import_id: str | None) -> dict[str, Any]:
         "attempt": None,
         "sample": group["reason"],
         **_times(group),
-        "what_to_do": what_to_do(Category.DATABASE_SCHEMA, import_id or "IMPORT", group["column_name"]),
+        "what_to_do": what_to_do(
+            Category.DATABASE_SCHEMA, import_id or group["import_id"], column=group["column_name"]
+        ),
     }
 
 

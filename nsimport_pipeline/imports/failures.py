@@ -8,6 +8,7 @@ or retries of single requests (``netsuite/retrying.py`` owns those).
 from dataclasses import dataclass
 
 from nsimport_pipeline.errors import Category
+from nsimport_pipeline.imports.records import tenant_of
 from nsimport_pipeline.retry_settings import Retries
 
 
@@ -33,9 +34,15 @@ def after_failure(category: Category, attempts: int, retry_attempts: int, rules:
     return Verdict(retry=True, delay=min(rules.longest_delay, rule.later_delay * 2.0 ** min(attempts - 1, 60)))
 
 
-def what_to_do(category: Category, import_id: str, column: str | None) -> str:
-    """What a person does about failures of a category that were given up: one line, with the command to type."""
+def what_to_do(category: Category, import_id: str, *, column: str | None = None, left_out_of: str | None = None) -> str:
+    """What a person does about failures of a category that were given up: one line, with the command to type.
+
+    ``left_out_of``: the record type that goes on without ``column``, for these failures made nothing else fail.
+    """
     again = f"`nsimport retry {import_id}`"
+    if left_out_of is not None:
+        probe = f"`nsimport record-types {left_out_of} --tenant {tenant_of(import_id)} --probe`"
+        return f"the column is left out, all else goes on: once it is back, {probe}, then import again"
     if category is Category.DATABASE_SCHEMA:
         field = f"the field {column}" if column else "the field at fault"
         return (

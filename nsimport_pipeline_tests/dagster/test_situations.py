@@ -271,12 +271,13 @@ def test_partial_parents(installed: InProcess) -> None:
 
 def test_schema_drift(installed: InProcess) -> None:
     tenant = installed.tenant("drifting")
-    installed.simulator.set_faults("removed:vendor.phone")
     import_id = installed.begin("vendor", "--no-dependencies", tenant=tenant)
+    installed.simulator.set_faults("removed:vendor.phone")
     assert installed.carry_on(import_id) == "completed"
 
     said = installed.nsimport("status", import_id)
     assert f"vendor: {Cause.COLUMNS_LEFT_OUT}: phone" in said.text
+    assert "nsimport record-types vendor" in installed.nsimport("errors", import_id).text
 
     installed.simulator.set_faults("")
     mended(installed, import_id, said.command("record-types"))

@@ -169,7 +169,8 @@ def error_counts(connection: Connection, import_id: str) -> dict[Category, int]:
 def error_groups(connection: Connection, import_id: str | None, limit: int) -> list[RowMapping]:
     """Failures that are the same by their fingerprint, most frequent first, with first and last time.
 
-    ``batches``: how many different ones met it; ``final``: how often it was given up.
+    ``batches``: how many different ones met it; ``final``: how often it was given up; ``import_id``: the latest import
+    that met it.
     """
     table = import_errors
     keys = (
@@ -189,6 +190,7 @@ def error_groups(connection: Connection, import_id: str | None, limit: int) -> l
             func.max(table.c.attempt).label("attempt"),
             func.min(table.c.at).label("first_at"),
             func.max(table.c.at).label("last_at"),
+            func.max(table.c.import_id).label("import_id"),
             func.max(table.c.message).label("sample"),
         )
         .group_by(*keys)
@@ -208,6 +210,7 @@ def rejected_groups(connection: Connection, import_id: str | None, limit: int) -
             func.count(table.c.partition_key.distinct()).label("batches"),
             func.min(table.c.rejected_at).label("first_at"),
             func.max(table.c.rejected_at).label("last_at"),
+            func.max(table.c.import_id).label("import_id"),
             func.min(table.c.refid).label("sample_refid"),
             func.min(table.c.reason).label("reason"),
         )

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from nsimport_pipeline.errors import Category
 from nsimport_pipeline.imports.execute import CALM_SECONDS, Throttle
-from nsimport_pipeline.imports.failures import after_failure
+from nsimport_pipeline.imports.failures import after_failure, what_to_do
 from nsimport_pipeline.netsuite.retrying import RetryEvent
 from nsimport_pipeline.retry_settings import Retries
 
@@ -72,3 +72,18 @@ def test_refusals_cost_fetchers_and_calm_brings_them_back() -> None:
     assert throttle.adjust(6.0 + CALM_SECONDS) == 2
     assert throttle.adjust(6.0 + 2 * CALM_SECONDS) == 3
     assert throttle.adjust(6.0 + 9 * CALM_SECONDS) == 3
+
+
+@pytest.mark.parametrize("category", Category)
+def test_what_was_given_up_has_a_command_to_type(category: Category) -> None:
+    said = what_to_do(category, "acme-20260301120000-0001", column="email")
+    if category is Category.API_RATE_LIMIT:
+        assert said.startswith("nothing")  # it is never given up
+    else:
+        assert "`nsimport retry acme-20260301120000-0001`" in said
+    assert ("email" in said) == (category is Category.DATABASE_SCHEMA)
+
+
+def test_a_column_that_was_left_out_is_asked_for_again() -> None:
+    said = what_to_do(Category.PERMANENT_ERROR, "acme-20260301120000-0001", column="email", left_out_of="vendor")
+    assert "`nsimport record-types vendor --tenant acme --probe`" in said
