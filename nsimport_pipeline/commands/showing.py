@@ -1,8 +1,11 @@
 """``nsimport status``, ``watch``, ``waves`` and ``slots``: looking at imports."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
+from shutil import disk_usage
 from typing import Any
 
 import click
@@ -11,7 +14,7 @@ from sqlalchemy import Engine
 
 from nsimport_pipeline.commands.options import console, json_option, print_json, tenant_option, tenant_required
 from nsimport_pipeline.commands.processes import daemon_runs
-from nsimport_pipeline.commands.session import dagster_instance
+from nsimport_pipeline.commands.session import dagster_instance, ensure_dagster_home
 from nsimport_pipeline.commands.steering import reset_waves
 from nsimport_pipeline.commands.waiting import current_status, follow, print_summary, say_interrupted
 from nsimport_pipeline.defs.resources import catalog
@@ -28,6 +31,8 @@ from nsimport_pipeline.telemetry.performance import Performance, measure
 from nsimport_pipeline.warehouse.engine import read_only
 
 LATEST = 20
+LEAST_FREE_BYTES = 1_000_000
+"""A batch of rows takes about that much."""
 
 
 @click.command()
@@ -152,9 +157,16 @@ def _status(import_id: str) -> Status:
         leaked = slots_of_the_dead(instance, tenant.name, time.time())
     if waiting:
         document["reason"] = f"{Cause.NO_DAEMON}; {document['reason']}"
-    around = [*of_surroundings(tenant.name, waiting=waiting, leaked_slots=leaked), *_switched_off(tenant, engine)]
+    full = full_disks([ensure_dagster_home(), *([Path(str(engine.url.database))] if engine.name == "sqlite" else [])])
+    around = of_surroundings(tenant.name, waiting=waiting, full_disks=full, leaked_slots=leaked)
+    around += _switched_off(tenant, engine)
     document["next_steps"] = [*(step.document() for step in around), *document["next_steps"]]
     return document
+
+
+def full_disks(places: Sequence[Path], least_bytes: int = LEAST_FREE_BYTES) -> list[str]:
+    """Those of the files and directories whose disk has less than so much left: nothing can be written there."""
+    return [str(place) for place in places if place.exists() and disk_usage(place).free < least_bytes]
 
 
 def _switched_off(tenant: Tenant, engine: Engine) -> list[Step]:

@@ -35,6 +35,7 @@ class Cause(StrEnum):
     NO_DAEMON = "no Dagster daemon runs"
     NETSUITE_DOWN = "NetSuite is not answering"
     DATABASE_DOWN = "the database does not answer"
+    DISK_FULL = "has no space left"
     STUCK = "is stuck"
     SLOTS_LEAKED = "held by dead runs"
     SWITCHED_OFF = "is not enabled"

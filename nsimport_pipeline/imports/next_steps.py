@@ -117,17 +117,21 @@ def of_surroundings(
     tenant: str,
     *,
     waiting: bool = False,
+    full_disks: Sequence[str] = (),
     leaked_slots: int = 0,
     switched_off: str | None = None,
     by_flag: bool = False,
 ) -> list[Step]:
-    """What there is to do around imports. ``waiting``: one is open and no daemon runs.
+    """What there is to do around imports. ``waiting``: one is open and no daemon runs; ``full_disks``: places.
 
     ``switched_off``: why the tenant may begin none, if so; ``by_flag``: it is the flag in the database that decides.
     """
     steps = []
     if waiting:
         steps.append(Step(Cause.NO_DAEMON, f"{Cause.NO_DAEMON}, so nobody carries the import on", "nsimport up"))
+    for place in full_disks:
+        says = f"the disk of {place} {Cause.DISK_FULL}: free some, open imports then go on; at once"
+        steps.append(Step(Cause.DISK_FULL, says, f"nsimport reconcile --tenant {tenant}"))
     if leaked_slots:
         says = f"{leaked_slots} slots are {Cause.SLOTS_LEAKED}"
         steps.append(Step(Cause.SLOTS_LEAKED, says, f"nsimport slots --tenant {tenant} --reset"))

@@ -1,5 +1,6 @@
 """The reconciler on a real control database: whatever happens to runs, ticks and processes, an import ends sanely."""
 
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -857,6 +858,16 @@ def test_what_goes_on_although_a_parent_failed_is_marked_until_that_is_mended(en
     world.retry()
     world.calm()
     assert marked() == {"subsidiary": [], "customer": [], "sales_order": []}
+
+
+def test_batches_that_wait_to_be_tried_again_say_why_they_failed(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 2)]).plan()
+    world.tick()
+    for run in world.alive():
+        world.work_through(run, besides=["0", "1000"])
+    assert re.fullmatch(
+        r"level 0: 2 failed batches are tried again at \d\d:\d\d:\d\d UTC \(it failed\)", document_of(world)["reason"]
+    )
 
 
 def test_a_stuck_wave_is_marked_until_something_moves(engine: Engine) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from nsimport_pipeline.commands.showing import full_disks
 from nsimport_pipeline.imports.explain import Cause
 from nsimport_pipeline.imports.next_steps import FailedBatches, Step, in_words, of_import, of_surroundings
 
@@ -107,9 +108,12 @@ def test_failed_batches_are_told_with_their_reason_and_come_before_what_is_built
 
 def test_what_is_wrong_around_imports() -> None:
     assert of_surroundings("acme") == []
-    found = of_surroundings("acme", waiting=True, leaked_slots=2, switched_off="the flag is off", by_flag=True)
+    found = of_surroundings(
+        "acme", waiting=True, full_disks=["/home"], leaked_slots=2, switched_off="the flag is off", by_flag=True
+    )
     assert {step.cause: step.command for step in found} == {
         Cause.NO_DAEMON: "nsimport up",
+        Cause.DISK_FULL: "nsimport reconcile --tenant acme",
         Cause.SLOTS_LEAKED: "nsimport slots --tenant acme --reset",
         Cause.SWITCHED_OFF: "nsimport flags --tenant acme --on",
     }
@@ -120,6 +124,14 @@ def test_what_is_wrong_around_imports() -> None:
 
 def test_a_step_without_a_command_is_told_all_the_same() -> None:
     assert in_words(Step(Cause.PARTIAL_PARENTS, "built on partial data", None).document()) == "built on partial data"
+
+
+def test_a_disk_is_full_that_has_less_left_than_is_needed(tmp_path: Path) -> None:
+    database = tmp_path / "acme.db"
+    database.touch()
+    places = [tmp_path, database, tmp_path / "not made yet"]
+    assert full_disks(places, least_bytes=10**18) == [str(tmp_path), str(database)]
+    assert full_disks(places, least_bytes=0) == []
 
 
 def test_the_runbook_has_an_entry_for_each_cause_and_for_nothing_else() -> None:
