@@ -50,6 +50,8 @@ def of_import(
     import_id, tenant, types = document["import_id"], document["tenant"], document["record_types"]
     alone = {each["name"] for each in types} == set(requested)
     again = f"nsimport import {' '.join(requested)} --tenant {tenant}{' --no-dependencies' if alone else ''}"
+    if document["mode"] != "full":
+        again += f" --mode {document['mode']}"
     steps = _open(document) if is_open else _over(document, again, failed)
     for each in types:
         if each["state"] == "denied":

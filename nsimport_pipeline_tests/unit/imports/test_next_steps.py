@@ -31,7 +31,7 @@ def kind(name: str = "customer", *, batches: int = 1, rejected: int = 0, **more:
 def document(state: str, *types: dict[str, Any], **more: Any) -> dict[str, Any]:
     circuit = {"state": "closed", "failed_probes": 0}
     return {
-        "import_id": ID, "tenant": "acme", "state": state, "record_types": list(types), "waves": [], "circuit": circuit,
+        "import_id": ID, "tenant": "acme", "mode": "full", "state": state, "record_types": list(types), "waves": [], "circuit": circuit,
     } | more  # fmt: skip
 
 
@@ -63,6 +63,10 @@ def steps(said: dict[str, Any], *failed: FailedBatches) -> dict[Cause, str | Non
         (
             document("failed", kind(batches=0), kind("currency", batches=0)),
             {Cause.NOT_PLANNED: "nsimport import customer --tenant acme"},
+        ),
+        (
+            document("failed", kind(batches=0), mode="incremental"),
+            {Cause.NOT_PLANNED: "nsimport import customer --tenant acme --no-dependencies --mode incremental"},
         ),
         (document("failed", kind()), {Cause.STOPPED: f"nsimport resume {ID}"}),
         (document("cancelled", kind()), {Cause.CANCELLED: f"nsimport resume {ID}"}),
