@@ -87,8 +87,9 @@ def test_the_status_document_has_the_keys_and_states_of_the_contract(status: Any
     assert status.keys() == {
         *("import_id", "tenant", "mode", "state", "reason", "created_at", "finished_at", "progress"),
         *("records_per_second", "eta_seconds", "record_types", "waves", "slots", "failures"),
-        *("circuit", "performance"),
+        *("circuit", "performance", "next_steps"),
     }
+    assert status["next_steps"] == []
     assert (status["import_id"], status["tenant"], status["mode"]) == (import_id, TENANT, "full")
     assert (status["state"], status["progress"], status["eta_seconds"]) == ("completed", 1.0, 0)
     assert UTC_TIME.fullmatch(status["created_at"])

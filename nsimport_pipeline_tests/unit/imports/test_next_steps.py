@@ -31,7 +31,8 @@ def kind(name: str = "customer", *, batches: int = 1, rejected: int = 0, **more:
 def document(state: str, *types: dict[str, Any], **more: Any) -> dict[str, Any]:
     circuit = {"state": "closed", "failed_probes": 0}
     return {
-        "import_id": ID, "tenant": "acme", "mode": "full", "state": state, "record_types": list(types), "waves": [], "circuit": circuit,
+        "import_id": ID, "tenant": "acme", "mode": "full", "state": state,
+        "record_types": list(types), "waves": [], "circuit": circuit,
     } | more  # fmt: skip
 
 
