@@ -51,11 +51,12 @@ def failed_batches(tenant: str, batches: int, failed: Sequence[Result], import_i
     lost = len(failed) - again
     told = [f"Retryable: {again} will be tried again in a later wave by themselves."] if again else []
     if lost:
-        told.append(f"Not retryable by themselves: {lost}; mend that, then `nsimport retry {import_id}`.")
+        which = f"{lost} are not retryable" if again else "Not retryable"
+        told.append(f"{which}: mend that, then `nsimport retry {import_id}`.")
     told.append(f"`nsimport errors {import_id}` shows all failures.")
     what = f"{len(failed)} of {batches} batches of {first.batch.record_type} failed"
-    which = f"first: batch {first.batch.range.partition_key}, {first.category}: {first.reason}"
-    return _failure(f"{tenant}: {what}; {which}", " ".join(told), import_id, retryable=again > 0)
+    first_of_them = f"first: batch {first.batch.range.partition_key}, {first.category}: {first.reason}"
+    return _failure(f"{tenant}: {what}; {first_of_them}", " ".join(told), import_id, retryable=again > 0)
 
 
 def _failure(said: str, then: str, import_id: str | None, *, retryable: bool) -> dg.Failure:

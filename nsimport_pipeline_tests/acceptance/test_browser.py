@@ -115,6 +115,20 @@ def test_materializations_carry_numbers_that_plot(browser: Browser, customers: I
     browser.look_at(f"/assets/{TENANT}/customer?view=events", "events", "rows_upserted", "fetch_seconds")
 
 
+def test_the_overview_shows_a_table_of_record_types(browser: Browser, customers: Interrupted) -> None:
+    text = browser.look_at(
+        f"/assets/{TENANT}/overview?view=events", "overview", "progress_percent", "records/s", customers.import_id
+    )
+    assert "customer" in text
+
+
+def test_the_launchpad_knows_the_options_of_an_import(browser: Browser, on_sqlite: Environment) -> None:
+    where = "/locations/nsimport_pipeline/jobs/start_import/playground/setup"
+    browser.look_at(f"{where}?config=ops%3A+%7B%7D", "launchpad", "Launchpad", "Scaffold missing config")
+    browser.click("button", "Scaffold missing config")
+    browser.wait_for("tenant:", "record_types:")
+
+
 def test_runs_are_found_by_tag(browser: Browser, customers: Interrupted) -> None:
     wanted = f"tag:nsimport/import={customers.import_id}"
     text = browser.look_at(f"/runs?q%5B0%5D={wanted}", "runs", "waves_acme", customers.import_id)

@@ -65,7 +65,9 @@ def test_exactly_the_failed_partition_is_red(on_sqlite: Environment, failed: Com
     with on_sqlite.dagster() as instance:
         (run,) = instance.get_runs(dg.RunsFilter(tags={"nsimport/tenant": "solo"}))
     assert run.status is dg.DagsterRunStatus.FAILURE
-    assert "1 of 3 batches of opportunity failed; first: batch 1000, api_unavailable" in on_sqlite.story(run.run_id)
+    story = on_sqlite.story(run.run_id)
+    assert "solo: 1 of 3 batches of opportunity failed; first: batch 1000, api_unavailable" in story
+    assert f"mend that, then `nsimport retry {run.tags['nsimport/import']}`" in story
 
 
 def test_errors_names_the_batch_and_the_category(on_sqlite: Environment, import_id: str) -> None:

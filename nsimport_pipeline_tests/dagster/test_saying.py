@@ -29,10 +29,10 @@ def result(offset: int, outcome: str) -> Result:
     ("outcomes", "then", "retryable"),
     [
         (["retrying"], "Retryable: 1 will be tried again in a later wave by themselves.", True),
-        (["failed"], f"Not retryable by themselves: 1; mend that, then `nsimport retry {IMPORT}`.", False),
+        (["failed"], f"Not retryable: mend that, then `nsimport retry {IMPORT}`.", False),
         (
             ["retrying", "failed", "failed"],
-            "Retryable: 1 will be tried again in a later wave by themselves. Not retryable by themselves: 2; mend "
+            "Retryable: 1 will be tried again in a later wave by themselves. 2 are not retryable: mend "
             f"that, then `nsimport retry {IMPORT}`.",
             True,
         ),
