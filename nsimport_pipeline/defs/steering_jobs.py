@@ -29,7 +29,9 @@ class StartConfig(dg.Config):
     record_types: list[str] = Field(
         description="Record types, such as sales_order; those they depend on are imported with them."
     )
-    mode: Literal["full", "incremental"] = Field(default="full", description="What to import.")
+    mode: Literal["full", "incremental"] = Field(
+        default="full", description="full: every record; incremental is not available in this version."
+    )
     dependencies: bool = Field(
         default=True, description="False: only these record types, not those that they depend on."
     )

@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from selenium import webdriver
@@ -122,11 +123,10 @@ def test_the_overview_shows_a_table_of_record_types(browser: Browser, customers:
     assert "customer" in text
 
 
-def test_the_launchpad_knows_the_options_of_an_import(browser: Browser, on_sqlite: Environment) -> None:
-    where = "/locations/nsimport_pipeline/jobs/start_import/playground/setup"
-    browser.look_at(f"{where}?config=ops%3A+%7B%7D", "launchpad", "Launchpad", "Scaffold missing config")
-    browser.click("button", "Scaffold missing config")
-    browser.wait_for("tenant:", "record_types:")
+def test_the_launchpad_says_what_is_wrong_with_an_option(browser: Browser, on_sqlite: Environment) -> None:
+    config = quote("ops: {start: {config: {tenant: acme, record_types: [currency], mode: sideways}}}")
+    where = f"/locations/nsimport_pipeline/jobs/start_import/playground/setup?config={config}"
+    browser.look_at(where, "launchpad", "config:mode not in enum type Literal['full', 'incremental'] got sideways")
 
 
 def test_runs_are_found_by_tag(browser: Browser, customers: Interrupted) -> None:
