@@ -65,7 +65,12 @@ def main(description: str) -> int:
             _report(story, problems, f"{done}/{len(plans)}", options.verbose)
             if options.results:
                 with options.results.open("a") as results:
-                    document = {"name": story.plan.name, "problems": problems, "seconds": round(story.seconds, 1)}
+                    document = {
+                        "name": story.plan.name,
+                        "problems": problems,
+                        "seconds": round(story.seconds, 1),
+                        "measured": measured(story.plan, story),
+                    }
                     results.write(json.dumps(document) + "\n")
     minutes = (time.monotonic() - began) / 60
     print(f"{done - len(failed)} of {done} passed in {minutes:.1f} minutes", end="")

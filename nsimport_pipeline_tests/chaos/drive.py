@@ -21,7 +21,7 @@ from nsimport_pipeline.simulator.options import SimulatorOptions
 from nsimport_pipeline.simulator.process import SimulatorProcess
 from nsimport_pipeline_tests.acceptance.reference import Row, expected_rows, read_suiteql
 from nsimport_pipeline_tests.chaos.installation import Installation
-from nsimport_pipeline_tests.chaos.plan import DENIED, REQUEST_TIMEOUT, SOURCES, Blow, Plan
+from nsimport_pipeline_tests.chaos.plan import DENIED, LINES, REQUEST_TIMEOUT, SOURCES, Blow, Plan
 
 IMPATIENCE: dict[str, Any] = {
     "wave_timeout": 300,
@@ -39,6 +39,7 @@ PATIENCE = 600.0
 """Seconds that an import may take; on a machine with nothing else to do the slowest took a fifth of it."""
 PAST_THE_END = 50_000_000
 """Ids beyond any that the simulator gives."""
+LINES_PER_ORDER = 3
 EDITED = "edited while it was imported"
 Rows = dict[str, dict[int, Row]]
 
@@ -88,14 +89,14 @@ class Drive:
         directory = self.installation.directory / plan.name.replace(" ", "-")
         options = SimulatorOptions(
             credentials=Path(directory),
-            rows={"*": 8, **plan.rows},
+            rows={"*": 8, **plan.rows, **({LINES: LINES_PER_ORDER * plan.rows["sales_order"]} if plan.derived else {})},
             latency=plan.latency,
             slots=plan.slots + plan.spare,
             seed=plan.seed,
         )
         with SimulatorProcess(options) as self.simulator:
             story.before = self._source()
-            self._gaps = {table: self._free_ids(table) for table, _ in {SOURCES[name] for name in plan.record_types}}
+            self._gaps = {table: self._free_ids(table) for table, _ in {SOURCES[name] for name in plan.rows}}
             self.tell("the account is there")
             self.installation.occupy(self.lane, self._settings(options))
             try:
@@ -116,7 +117,11 @@ class Drive:
 
     def _source(self) -> Rows:
         catalog = load_catalog()
-        return {name: expected_rows(self.simulator, catalog[name]) for name in self.plan.record_types}
+        found = {name: expected_rows(self.simulator, catalog[name]) for name in self.plan.record_types}
+        if self.plan.derived:
+            orders = found["sales_order"]
+            found[LINES] = {refid: row for refid, row in found[LINES].items() if row["transaction_id"] in orders}
+        return found
 
     def _free_ids(self, table: str) -> set[int]:
         """Ids that no row of a NetSuite table has, between the first and the last."""

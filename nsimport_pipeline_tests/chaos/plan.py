@@ -9,6 +9,8 @@ from random import Random
 
 RECORD_TYPES = ("employee", "customer", "opportunity", "sales_order")
 """In the order of their levels, which are all different."""
+LINES = "transaction_line"
+"""Derived from sales orders: planned when they are in, and replaced as a set."""
 SOURCES = {
     "employee": ("employee", "title"),
     "customer": ("customer", "comments"),
@@ -58,6 +60,8 @@ class Plan:
     """Requests that the account takes at once beyond ``slots``."""
     latency: float
     retry_attempts: int
+    derived: bool = False
+    """Whether the lines of its sales orders are imported too."""
     faults: tuple[str, ...] = ()
     """In the simulator's grammar."""
     early: bool = False
@@ -81,7 +85,7 @@ class Plan:
 
     @property
     def record_types(self) -> tuple[str, ...]:
-        return tuple(self.rows)
+        return (*self.rows, LINES) if self.derived else tuple(self.rows)
 
     @property
     def batches(self) -> int:
@@ -94,7 +98,7 @@ class Plan:
 
     def lines(self) -> list[str]:
         """The schedule, for people."""
-        rows = ", ".join(f"{count} {name}" for name, count in self.rows.items())
+        rows = ", ".join(f"{count} {name}" for name, count in self.rows.items()) + " with lines" * self.derived
         return [
             f"{self.name}: {rows} into {self.database}, {self.batches} batches of {self.batch_size}, waves of "
             f"{self.wave_size} at {self.completion_threshold:g}%, {self.slots}+{self.spare} slots, {self.auth}, "
@@ -139,6 +143,8 @@ def draw(seed: int) -> Plan:
         spare=random.choice((0, 0, 1, 2)),
         latency=random.uniform(0.05, 0.5),
         retry_attempts=random.randint(6, 9),
+        # Drawn apart, so that the rest of a seed is the same with and without.
+        derived="sales_order" in rows and not edits and Random(f"lines {seed}").random() < 0.6,
         faults=faults,
         early=random.random() < 0.2,
         blows=tuple(sorted(blows, key=lambda blow: (blow.at, blow.after))),

@@ -20,7 +20,7 @@ from nsimport_pipeline.settings import pool_name
 from nsimport_pipeline_tests.acceptance.reference import Row, differences, stored_value
 from nsimport_pipeline_tests.chaos.drive import PAST_THE_END, Story
 from nsimport_pipeline_tests.chaos.installation import ALIVE, Installation
-from nsimport_pipeline_tests.chaos.plan import Plan
+from nsimport_pipeline_tests.chaos.plan import LINES, Plan
 
 SETTLING = 150.0
 """Seconds in which slots are given back, and events that were lost with a process said again: the wave sensor looks for
@@ -89,10 +89,12 @@ class _Look:
                 yield f"{name}: {len(live) - len(found)} rows are there twice"
             before, after = self._given(record_type, self.story.before), self._given(record_type, self.story.after)
             failed = self._failed_ranges(name)
+            ranged = record_type.range_column
             wanted: dict[int, Row] = {}
             for refid in before.keys() | after.keys():
                 is_ = found.get(refid)
-                if any(low < refid <= high for low, high in failed):
+                row = before.get(refid) or after[refid]
+                if any(low < row.get(ranged, refid) <= high for low, high in failed):
                     continue
                 if refid not in before:
                     if is_ is not None and refid < PAST_THE_END:
@@ -104,7 +106,7 @@ class _Look:
                     wanted[refid] = after[refid]
                 else:
                     wanted[refid] = before[refid]
-            known = {refid: row for refid, row in found.items() if not any(lo < refid <= hi for lo, hi in failed)}
+            known = {refid: row for refid, row in found.items() if not any(lo < row[ranged] <= hi for lo, hi in failed)}
             yield from (f"{name}: {text}" for text in differences(wanted, known, _MOST))
         if self.rejected:
             yield f"{len(self.rejected)} records were rejected, and none was bad: {self.rejected[0]['reason']}"
@@ -136,6 +138,8 @@ class _Look:
             own = [batch for batch in self.batch_rows if batch["record_type"] == name]
             if len(own) != -(-count // plan.batch_size):
                 yield f"{name} has {len(own)} batches"
+        if plan.derived and not any(batch["record_type"] == LINES for batch in self.batch_rows):
+            yield f"{LINES} was never planned"
         for wave in self.wave_rows:
             members = [batch for batch in self.batch_rows if batch["wave_number"] == wave["wave_number"]]
             if wave["status"] not in ("completed", "cancelled"):
