@@ -89,14 +89,14 @@ def measure_import(
     environment = environment_of(simulator, warehouse_url, slots=slots, directory=directory)
     command = [sys.executable, "-m", "nsimport_pipeline", "import", record_type, "--tenant", "demo"]
     simulator.reset_stats()
-    with _peak_memory() as peak:
+    with peak_memory() as peaks:
         done = subprocess.run(
             [*command, "--no-dependencies", "--wait"], env=environment, cwd=directory, capture_output=True, text=True
         )
     if done.returncode:
         raise RuntimeError(f"the import ended with {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
     stats = simulator.stats(log=False)
-    return _read(warehouse_url, done.stdout.split()[0], peak["bytes"] / 2**20, stats)
+    return _read(warehouse_url, done.stdout.split()[0], peaks["run"] / 2**20, stats)
 
 
 def _read(url: str, import_id: str, peak: float, stats: Mapping[str, Any]) -> Measured:
@@ -131,28 +131,34 @@ def _read(url: str, import_id: str, peak: float, stats: Mapping[str, Any]) -> Me
 
 
 @contextmanager
-def _peak_memory() -> Iterator[dict[str, int]]:
-    """The largest resident set among this process's descendants that are Dagster runs, while the block lasts."""
-    peak = {"bytes": 0}
+def peak_memory() -> Iterator[dict[str, int]]:
+    """The largest resident set of any process below this one, by what it is, while the block lasts."""
+    peaks: dict[str, int] = {}
     stop = threading.Event()
 
     def watch() -> None:
         while not stop.wait(0.2):
             for process in psutil.Process().children(recursive=True):
                 try:
-                    # A run is a process that Dagster's code server spawns.
-                    if any("spawn_main" in word for word in process.cmdline()):
-                        peak["bytes"] = max(peak["bytes"], process.memory_info().rss)
+                    name = _kind(process.cmdline())
+                    peaks[name] = max(peaks.get(name, 0), process.memory_info().rss)
                 except psutil.Error:
                     continue
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield peak
+        yield peaks
     finally:
         stop.set()
         thread.join()
+
+
+def _kind(command: list[str]) -> str:
+    """What a process is; a run is one that Dagster's code server spawns."""
+    text = " ".join(command)
+    kinds = {"mariadbd": "database", "mysqld": "database", " simulate": "simulator", "spawn_main": "run"}
+    return next((kind for word, kind in kinds.items() if word in text), "service")
 
 
 def bound(batches: int, slots: int, latency: float) -> float:

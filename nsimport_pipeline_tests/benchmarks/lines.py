@@ -7,20 +7,16 @@ Belongs here: the largest import there is, with derived types. Does not belong h
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import sqlalchemy as sa
 
 from nsimport_pipeline.netsuite.client import NetSuiteClient
 from nsimport_pipeline.settings import Settings
 from nsimport_pipeline.simulator.process import SimulatorProcess
-from nsimport_pipeline_tests.benchmarks.imports import database, environment_of, simulated
+from nsimport_pipeline_tests.benchmarks.imports import database, environment_of, peak_memory, simulated
 
 LINES_PER_PARENT = 8
 PARENTS_AT_ONCE = 2000
@@ -42,7 +38,7 @@ def lines(count: int = 100_000) -> list[str]:
         tempfile.TemporaryDirectory() as directory,
         simulated(rows, latency=0, slots=5) as simulator,
         database() as url,
-        _peaks() as peaks,
+        peak_memory() as peaks,
     ):
         environment = environment_of(simulator, url, slots=5, directory=Path(directory))
         command = [sys.executable, "-m", "nsimport_pipeline", "import", "invoice", "transaction_line"]
@@ -89,33 +85,3 @@ def lines_at_netsuite(simulator: SimulatorProcess, tenants: Path) -> Counter[int
             for page in client.pages(statement):
                 counted.update({int(item["parent"]): int(item["n"]) for item in page.items})
     return counted
-
-
-@contextmanager
-def _peaks() -> Iterator[dict[str, int]]:
-    """The largest resident set of any process below this one, by what it is, while the block lasts."""
-    peaks: dict[str, int] = {}
-    stop = threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(0.5):
-            for process in psutil.Process().children(recursive=True):
-                try:
-                    name = _kind(process.cmdline())
-                    peaks[name] = max(peaks.get(name, 0), process.memory_info().rss)
-                except psutil.Error:
-                    continue
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield peaks
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _kind(command: list[str]) -> str:
-    text = " ".join(command)
-    kinds = {"mariadbd": "database", "mysqld": "database", " simulate": "simulator", "spawn_main": "run"}
-    return next((kind for word, kind in kinds.items() if word in text), "service")
