@@ -4,13 +4,14 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from nsimport_pipeline_tests.benchmarks import beside_dlt, catalogue, imports, lines, upsert
+from nsimport_pipeline_tests.benchmarks import beside_dlt, catalogue, imports, lines, observing, upsert
 
 BENCHMARKS: dict[str, Callable[..., list[str]]] = {
     "slots": imports.slot_bound,
     "dlt": beside_dlt.beside_dlt,
     "upsert": upsert.throughput,
     "memory": imports.memory_growth,
+    "observing": observing.observing,
     "lines": lines.lines,
     "catalogue": catalogue.catalogue,
 }
