@@ -19,15 +19,16 @@ from sqlalchemy import Engine
 from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.defs.materialization import batch_materialization
 from nsimport_pipeline.defs.run_coordinator import ALIVE
-from nsimport_pipeline.defs.signs_of_life import end_run, end_the_dead
+from nsimport_pipeline.defs.signs_of_life import end_run, end_the_dead, forget_planning, no_longer_planned
 from nsimport_pipeline.defs.slots import free_slots_of_the_dead
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.actions import CountAgain, Fold
+from nsimport_pipeline.imports.decide import BROKEN_OFF
 from nsimport_pipeline.imports.partial import partial_parents_of
-from nsimport_pipeline.imports.records import Batch, Hold, ImportJob, RunView
+from nsimport_pipeline.imports.records import Batch, Hold, ImportJob, RunView, tenant_of
 from nsimport_pipeline.imports.settle import Outcome, settle
 from nsimport_pipeline.imports.snapshot import Rules
-from nsimport_pipeline.imports.states import OPEN_IMPORTS, BatchState
+from nsimport_pipeline.imports.states import OPEN_IMPORTS, BatchState, ImportState
 from nsimport_pipeline.settings import Tenant
 from nsimport_pipeline.warehouse.engine import read_only
 
@@ -60,9 +61,14 @@ def reconcile(
     found = Findings()
     # First: what they left behind is taken back at once then.
     _add(found, end_the_dead(instance), "runs declared ended: their process is gone")
+    unplanned = {import_id for import_id in no_longer_planned(instance) if tenant_of(import_id) == tenant.name}
     open_jobs = [job for job in jobs if job.state in OPEN_IMPORTS]
     for job in open_jobs:
-        settle_import(instance, tenant, engine, job, found)
+        settle_import(instance, tenant, engine, job, found, planner_gone=job.import_id in unplanned)
+    if unplanned:
+        with read_only(engine).connect() as connection:
+            left = {job.import_id for job in store.open_jobs(connection) if job.state is ImportState.PLANNING}
+        forget_planning(instance, unplanned - left)
     found.compared["imports"] += len(open_jobs)
     wanted = {spec.record_type for outcome in found.outcomes.values() for spec in outcome.submit}
     if finished_within is not None:
@@ -80,7 +86,13 @@ def reconcile(
 
 
 def settle_import(
-    instance: dg.DagsterInstance, tenant: Tenant, engine: Engine, job: ImportJob, found: Findings
+    instance: dg.DagsterInstance,
+    tenant: Tenant,
+    engine: Engine,
+    job: ImportJob,
+    found: Findings,
+    *,
+    planner_gone: bool = False,
 ) -> None:
     """Settle one import with what Dagster knows of it, and tell Dagster all of the outcome but the runs to start."""
     outcome = settle(
@@ -89,7 +101,10 @@ def settle_import(
         rules=Rules.of(tenant),
         now=lambda: datetime.now(UTC),
         runs=partial(run_views, instance, job.import_id),
+        planner_gone=planner_gone,
     )
+    if planner_gone and job.state is ImportState.PLANNING and outcome.finished is ImportState.FAILED:
+        found.repairs.append(f"{job.import_id}: {BROKEN_OFF}")
     _tell_dagster(instance, outcome)
     found.outcomes[job.import_id] = outcome
     found.repairs += [f"{job.import_id}: {line}" for line in describe(outcome)]

@@ -1,16 +1,19 @@
-"""Whether the process of a run still lives: it keeps a file locked, and the system unlocks it however the process ends.
+"""Whether the process of a run, or one that plans an import, still lives: it keeps a file locked until it ends.
 
 Belongs here: the locks, declaring runs ended whose process is gone, asking a process to end. Does not belong here: what
-becomes of their batches (``imports/decide.py``), or runs that live and stand still (``wave_sensor.py``).
+becomes of their batches and imports (``imports/decide.py``), or runs that live and stand still (``wave_sensor.py``).
 
+The system unlocks a file however its process ends, so no patience is needed.
 Dagster's code server notices the death of a run it started, and ends it if asked to, but not once it was killed itself,
-alone or with the whole machine. Only runs of this host are judged, as a lock says nothing about another's.
+alone or with the whole machine. Only processes of this host are judged, as a lock says nothing about another's.
 """
 
 import fcntl
 import os
 import signal
 import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -18,6 +21,8 @@ import dagster as dg
 
 LOCKS = "run_locks"
 """Directory below DAGSTER_HOME; in it one for each host, in it a file for each run."""
+PLANNER_LOCKS = "planner_locks"
+"""The same, with a file for each import that is being planned."""
 
 _held: list[IO[str]] = []
 """Kept open, and so locked, until this process ends."""
@@ -25,21 +30,38 @@ _held: list[IO[str]] = []
 
 def show_life(instance: dg.DagsterInstance, run_id: str) -> None:
     """Let others see from now on that this process, which carries out a run, lives."""
-    directory = _directory(instance)
-    directory.mkdir(parents=True, exist_ok=True)
-    # Locked before it is seen under its name: whoever finds it unlocked knows that its process is gone.
-    part = directory / f"{run_id}.part"
-    file = part.open("w")
-    fcntl.flock(file, fcntl.LOCK_EX)
-    print(os.getpid(), file=file, flush=True)
-    part.rename(directory / run_id)
-    _held.append(file)
+    _held.append(_locked(_directory(instance, LOCKS), run_id))
+
+
+@contextmanager
+def planning(instance: dg.DagsterInstance, import_id: str) -> Iterator[None]:
+    """Let others see that this process lives, which plans an import. To be entered before the import is written down.
+
+    Its file stays until somebody has seen to the import: it may be that it could not be given up in good order.
+    """
+    with _locked(_directory(instance, PLANNER_LOCKS), import_id):
+        yield
+
+
+def no_longer_planned(instance: dg.DagsterInstance) -> set[str]:
+    """The imports whose planning has ended, in whatever way, and whose file is there yet.
+
+    One that is read *afterwards* and still is being planned was left behind.
+    """
+    files = _directory(instance, PLANNER_LOCKS).glob("*")
+    return {file.name for file in files if not file.suffix and not _is_locked(file)}
+
+
+def forget_planning(instance: dg.DagsterInstance, import_ids: Iterable[str]) -> None:
+    """Clear away the files of imports that have been seen to."""
+    for import_id in import_ids:
+        (_directory(instance, PLANNER_LOCKS) / import_id).unlink(missing_ok=True)
 
 
 def end_the_dead(instance: dg.DagsterInstance) -> int:
     """Declare the runs ended whose process is gone without having said so. Returns how many."""
     ended = 0
-    for file in _directory(instance).glob("*"):
+    for file in _directory(instance, LOCKS).glob("*"):
         if file.suffix or _is_locked(file):
             continue
         run = instance.get_run_by_id(file.name)
@@ -60,14 +82,25 @@ def end_run(instance: dg.DagsterInstance, run_id: str) -> None:
         asked = instance.run_coordinator.cancel_run(run_id)
     except dg.DagsterError:
         asked = False
-    file = _directory(instance) / run_id
+    file = _directory(instance, LOCKS) / run_id
     if not asked and file.exists() and _is_locked(file):
         # As the code server would: Dagster's run worker takes an interrupt for the wish to cancel it.
         os.kill(int(file.read_text()), signal.SIGINT)
 
 
-def _directory(instance: dg.DagsterInstance) -> Path:
-    return Path(instance.root_directory) / LOCKS / socket.gethostname()
+def _directory(instance: dg.DagsterInstance, kind: str) -> Path:
+    return Path(instance.root_directory) / kind / socket.gethostname()
+
+
+def _locked(directory: Path, name: str) -> IO[str]:
+    directory.mkdir(parents=True, exist_ok=True)
+    # Locked before it is seen under its name: whoever finds it unlocked knows that its process is gone.
+    part = directory / f"{name}.part"
+    file = part.open("w")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    print(os.getpid(), file=file, flush=True)
+    part.rename(directory / name)
+    return file
 
 
 def _is_locked(file: Path) -> bool:

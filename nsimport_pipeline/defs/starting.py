@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 import dagster as dg
 from sqlalchemy import Engine, Table
 
-from nsimport_pipeline.defs import resources
+from nsimport_pipeline.defs import resources, signs_of_life
 from nsimport_pipeline.defs.slots import SlottedClient
 from nsimport_pipeline.defs.tenants import asking, brisk, open_tenant
 from nsimport_pipeline.errors import ConfigurationError, RefusedError
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.account import Probed, Question, fingerprint, keep, probe
 from nsimport_pipeline.imports.plan import Plan, PlannedType, chosen_types, make_plan
-from nsimport_pipeline.imports.records import AccountType, ImportJob, Mode
+from nsimport_pipeline.imports.records import AccountType, ImportJob, Mode, new_import_id
 from nsimport_pipeline.imports.settle import settle
 from nsimport_pipeline.imports.snapshot import Rules
 from nsimport_pipeline.imports.start import Request, abandon, open_import, write_plan
@@ -85,10 +85,21 @@ def start(asked: Asked, instance: dg.DagsterInstance, *, on_opened: Say, say: Sa
     """Open, plan and write down an import; it is carried out by whatever daemon runs.
 
     ``on_opened`` is given its id first, ``say`` what is found while it is planned. Whatever goes wrong, Ctrl-C too,
-    the import has failed then, and nothing was imported.
+    the import has failed then, and nothing was imported; if this process is killed, or can not write that down, it is
+    found by its sign of life.
     """
+    now, suffix = _now(), secrets.token_hex(2)
+    with signs_of_life.planning(instance, new_import_id(asked.tenant.name, now, suffix)):
+        job = open_import(asked.engine, asked.tenant, asked.request, now=now, suffix=suffix)
+        job, made = _planned_import(asked, job, instance, on_opened, say)
+    settle(asked.engine, job.import_id, rules=Rules.of(asked.tenant), now=_now)
+    return job, made
+
+
+def _planned_import(
+    asked: Asked, job: ImportJob, instance: dg.DagsterInstance, on_opened: Say, say: Say
+) -> tuple[ImportJob, Plan]:
     tenant, engine = asked.tenant, asked.engine
-    job = open_import(engine, tenant, asked.request, now=_now(), suffix=secrets.token_hex(2))
     try:
         on_opened(job.import_id)
         tables = _ensure_tables(asked, say)
@@ -98,9 +109,7 @@ def start(asked: Asked, instance: dg.DagsterInstance, *, on_opened: Say, say: Sa
     except BaseException as error:
         abandon(engine, job, str(error) or "planning was interrupted", now=_now())
         raise
-    job = write_plan(engine, job, made, tables=tables, now=_now())
-    settle(engine, job.import_id, rules=Rules.of(tenant), now=_now)
-    return job, made
+    return write_plan(engine, job, made, tables=tables, now=_now()), made
 
 
 def plan(asked: Asked, client: SlottedClient, *, late: bool = False, on_planned: Callable[[PlannedType], None]) -> Plan:

@@ -40,7 +40,8 @@ from nsimport_pipeline.imports.waves import PlannedWave, plan_runs, plan_waves
 
 NOT_BEGUN = "its run ended before it was begun"
 PLANNING_PATIENCE = timedelta(minutes=30)
-"""An import still being planned after so long was left behind by a process that died."""
+"""An import still being planned after so long was left behind by a process that died, if on another host."""
+BROKEN_OFF = "planning was broken off: the process that did it is gone. Nothing was imported; ask for it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,8 @@ def decide(snapshot: Snapshot, now: datetime) -> Decision:
     """The actions that bring an open import one step on, and why it waits if there are none."""
     job = snapshot.job
     if job.state is ImportState.PLANNING:
-        if now - job.created_at > PLANNING_PATIENCE:
-            return Decision((FinishImport(ImportState.FAILED, "planning was broken off; start the import again"),), "")
+        if snapshot.planner_gone or now - job.created_at > PLANNING_PATIENCE:
+            return Decision((FinishImport(ImportState.FAILED, BROKEN_OFF),), "")
         return Decision((), "being planned")
     actions: list[Action] = [*_fold(snapshot, now)]
     if job.state is ImportState.CANCELLING:

@@ -64,11 +64,12 @@ def settle(
     rules: Rules,
     now: Callable[[], datetime],
     runs: Callable[[], Sequence[RunView]] | None = None,
+    planner_gone: bool = False,
 ) -> Outcome:
     """Bring one import as far on as can be without waiting, and say what Dagster has to do for it.
 
-    ``runs`` looks up its Dagster runs; None for a caller that does not know them. Safe to call at any time, from
-    anywhere.
+    ``runs`` looks up its Dagster runs; None for a caller that does not know them. ``planner_gone``: the process that
+    planned it is known to have ended. Safe to call at any time, from anywhere.
     """
     submit: dict[tuple[int, int], RunSpec] = {}
     cancel: dict[str, None] = {}
@@ -80,7 +81,7 @@ def settle(
         moment = now()
         with engine.begin() as connection:
             serialise(connection)
-            snapshot = read_snapshot(connection, import_id, runs, rules)
+            snapshot = read_snapshot(connection, import_id, runs, rules, planner_gone)
             if snapshot is None or snapshot.job.state not in OPEN_IMPORTS:
                 state = snapshot.job.state if snapshot else None
                 return Outcome((), tuple(cancel), tuple(release.items()), (), reason, state, tuple(repairs))
@@ -112,7 +113,11 @@ def settle(
 
 
 def read_snapshot(
-    connection: Connection, import_id: str, runs: Callable[[], Sequence[RunView]] | None, rules: Rules
+    connection: Connection,
+    import_id: str,
+    runs: Callable[[], Sequence[RunView]] | None,
+    rules: Rules,
+    planner_gone: bool = False,
 ) -> Snapshot | None:
     """All the control tables say about an import; None if there is no such import."""
     job = store.find_job(connection, import_id)
@@ -124,7 +129,7 @@ def read_snapshot(
     circuit = store.circuit_of(connection, job.tenant)
     # Runs last: whoever has a batch by now is among them. The other way round a run that began meanwhile would look
     # as if it had vanished.
-    return Snapshot(job, types, waves, batches, None if runs is None else tuple(runs()), rules, circuit)
+    return Snapshot(job, types, waves, batches, None if runs is None else tuple(runs()), rules, circuit, planner_gone)
 
 
 def _apply(connection: Connection, snapshot: Snapshot, action: Action, now: datetime) -> bool:

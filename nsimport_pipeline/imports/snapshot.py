@@ -38,6 +38,8 @@ class Snapshot:
     """Its Dagster runs; None where they are not known: then nothing that depends on them is decided."""
     rules: Rules = field(default_factory=Rules)
     circuit: Circuit = field(default_factory=Circuit)
+    planner_gone: bool = False
+    """The process that planned it had ended before all this was read."""
 
     @property
     def plannable(self) -> list[TypePlan]:

@@ -1,7 +1,9 @@
 """Reconciling with a real Dagster instance and real control tables: what is at odds is found and mended, once."""
 
+import multiprocessing
+import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -12,10 +14,11 @@ from sqlalchemy import Engine
 
 from nsimport_pipeline.defs import names
 from nsimport_pipeline.defs.reconcile import Findings, clear_vanished, reconcile
+from nsimport_pipeline.defs.signs_of_life import no_longer_planned, planning
 from nsimport_pipeline.errors import Category
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.records import BatchStats
-from nsimport_pipeline.imports.states import BatchState
+from nsimport_pipeline.imports.states import BatchState, ImportState
 from nsimport_pipeline.warehouse.engine import make_engine
 from nsimport_pipeline.warehouse.migrate import ensure_control_tables
 from nsimport_pipeline_tests.integration.imports_world import World, tenant
@@ -171,3 +174,52 @@ def test_queued_runs_of_a_tenant_that_is_gone_or_an_import_that_is_over_leave_th
     assert [run.run_id for run in queued] == ["by_hand"]
     assert "1 runs taken out of the queue: their import is over" in found.repairs
     assert any("their tenant 'bygone' is not in the tenants file any more" in line for line in found.repairs)
+
+
+def test_an_import_whose_planner_was_killed_is_given_up_at_once_and_one_whose_planner_lives_is_left_alone(
+    instance: dg.DagsterInstance, engine: Engine
+) -> None:
+    world = World(engine, [("a", 0, 2)], at=datetime.now(UTC))
+    context = multiprocessing.get_context("fork")
+    begun = context.Event()
+
+    def plan() -> None:
+        with planning(instance, world.id):
+            begun.set()
+            time.sleep(600)
+
+    planner = context.Process(target=plan)
+    planner.start()
+    try:
+        assert begun.wait(60)
+        assert not look(instance, world).repairs
+        assert world.job.state is ImportState.PLANNING
+    finally:
+        planner.kill()
+        planner.join()
+
+    assert [line for line in look(instance, world).repairs if "ask for it again" in line]
+    assert world.job.state is ImportState.FAILED
+    assert not no_longer_planned(instance)
+    World(engine, [("a", 0, 2)], suffix="0002", at=world.now)  # and nothing stands in the way of the next
+
+
+def test_the_sign_of_an_import_that_was_planned_in_good_order_is_cleared_away(
+    instance: dg.DagsterInstance, engine: Engine
+) -> None:
+    world = World(engine, [("a", 0, 2)], at=datetime.now(UTC))
+    with planning(instance, world.id):
+        world.plan()
+        assert not no_longer_planned(instance)
+    assert no_longer_planned(instance) == {world.id}
+    look(instance, world)
+    assert not no_longer_planned(instance)
+    assert world.job.state is ImportState.RUNNING
+
+
+def test_an_import_without_a_sign_may_be_planned_on_another_machine(
+    instance: dg.DagsterInstance, engine: Engine
+) -> None:
+    world = World(engine, [("a", 0, 2)], at=datetime.now(UTC))
+    assert not look(instance, world).repairs
+    assert world.job.state is ImportState.PLANNING
