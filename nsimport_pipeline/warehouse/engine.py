@@ -15,7 +15,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from nsimport_pipeline.errors import ConfigurationError, TimedOut
 from nsimport_pipeline.warehouse.errors import classify, unreachable
-from nsimport_pipeline.warehouse.literals import DRIVER_CONVERSIONS
+from nsimport_pipeline.warehouse.literals import send_rows
 
 CONNECT_SECONDS = 10
 ANSWER_SECONDS = 120
@@ -103,12 +103,11 @@ def _mysql_engine(url: URL, pool_size: int, answer_seconds: int) -> Engine:
     defaults = {"connect_timeout": CONNECT_SECONDS, "read_timeout": answer_seconds, "write_timeout": answer_seconds}
     connect_args: dict[str, Any] = {
         "charset": "utf8mb4",
-        "conv": DRIVER_CONVERSIONS,
         "init_command": _SESSION,
         **{key: value for key, value in defaults.items() if key not in url.query},
     }
     try:
-        return sa.create_engine(
+        engine = sa.create_engine(
             url,
             connect_args=connect_args,
             hide_parameters=True,
@@ -124,6 +123,8 @@ def _mysql_engine(url: URL, pool_size: int, answer_seconds: int) -> Engine:
         )
     except (TypeError, ValueError, sa.exc.ArgumentError):
         raise ConfigurationError("warehouse_url has an option that the MySQL driver does not know") from None
+    sa.event.listen(engine, "do_execute", send_rows)
+    return engine
 
 
 def _sqlite_engine(url: URL, pool_size: int) -> Engine:

@@ -19,24 +19,29 @@ from decimal import Decimal
 from typing import Any
 
 import orjson
-from pymysql.converters import conversions
+from pymysql.cursors import Cursor
 
 
 class RowsText:
-    """Rendered rows, ``(1,"a"),(2,null)``, to stand where a statement says ``VALUES %s``."""
+    """Rendered rows in UTF-8, ``(1,"a"),(2,null)``, to stand where a statement says ``VALUES %s``."""
 
     __slots__ = ("text",)
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: bytes) -> None:
         self.text = text
 
 
-def _rows_text(value: RowsText, _mapping: Any = None) -> str:
-    return value.text
+def send_rows(cursor: Cursor, statement: str, parameters: Any, _context: Any) -> bool:
+    """Listener of an engine's ``do_execute``: sends a statement whose one parameter is ``RowsText``.
 
+    As bytes: the driver would make one text of statement and rows, and encode that, which takes as long as rendering.
+    To SQLAlchemy the rows are a parameter like any other, so errors hide them. False: it is another kind of statement.
+    """
+    if len(parameters) != 1 or type(parameters[0]) is not RowsText:
+        return False
+    cursor.execute(statement.encode() % parameters[0].text)  # type: ignore[call-overload]  # the driver takes bytes too
+    return True
 
-DRIVER_CONVERSIONS: dict[Any, Any] = {**conversions, RowsText: _rows_text}
-"""The driver's own conversions and ``RowsText``, for its ``conv`` argument."""
 
 # JSON escapes that mean something else in MySQL. A pair of backslashes is matched too, to be passed over.
 _FOREIGN_ESCAPES = re.compile(rb"\\\\|\\f|\\u00([0-9a-f]{2})")
@@ -45,8 +50,8 @@ _FOREIGN_ESCAPES = re.compile(rb"\\\\|\\f|\\u00([0-9a-f]{2})")
 def row_literals(row: Sequence[Any]) -> bytes:
     """A row's values as SQL literals with commas between them, in UTF-8.
 
-    Values: str, int, bool, Decimal, date, datetime (UTC if naive) or None. Raises TypeError, without the value in it,
-    for another one, for a number that is not finite, and for text that is not valid Unicode.
+    Values: str, int, bool, Decimal, date, naive datetime or None. Raises TypeError, without the value in it, for
+    another one, for a number that is not finite, and for text that is not valid Unicode.
     """
     try:
         text = orjson.dumps(row, default=_as_text, option=orjson.OPT_PASSTHROUGH_DATETIME)[1:-1]

@@ -230,7 +230,7 @@ class _Batch:
                         f"a row of {len(text)} bytes, the server takes {packet} (max_allowed_packet)"
                     )
                 self.statements += 1
-                self.connection.exec_driver_sql(statement, (RowsText(text.decode()),))
+                self.connection.exec_driver_sql(statement, (RowsText(text),))
 
         return send
 

@@ -116,7 +116,7 @@ def test_the_server_reads_back_the_texts_of_a_row(texts: list[str]) -> None:
 
 
 def test_rows_do_not_show_in_a_representation() -> None:
-    assert "secret" not in repr(RowsText("('secret')"))
+    assert "secret" not in repr(RowsText(b"('secret')"))
 
 
 @given(st.lists(st.text(alphabet="aü😀", max_size=12).map(str.encode), max_size=30), st.integers(5, 50))
