@@ -58,8 +58,8 @@ def resume(import_id: str, wait: bool) -> int:
 def retry(import_id: str, category: str | None, rejected: bool, wait: bool) -> int:
     """Do the failed batches of an import that is over again, or its rejected rows.
 
-    Batches that never began are left to `nsimport resume`. A batch is fetched whole: rows that fit the table now are
-    written, the others are rejected again.
+    A derived record type that could not be planned is planned anew. Batches that never began are left to
+    `nsimport resume`. A batch is fetched whole: rows that fit the table now are written, the others are rejected again.
     """
     if rejected and category:
         raise click.UsageError("--category is about failed batches, --rejected about rows: give one of them")
@@ -69,7 +69,7 @@ def retry(import_id: str, category: str | None, rejected: bool, wait: bool) -> i
         kind = Category(category) if category else None
         retried = retry_import(engine, job, category=kind, rejected=rejected, now=_now())
         click.echo(f"{import_id}: {_what(retried, category, rejected)}")
-        if not retried.batches:
+        if not retried.batches and not retried.planned_anew:
             return 0
         return _carry_out(instance, engine, tenant, import_id, wait=wait)
 
@@ -79,6 +79,8 @@ def _what(retried: Retried, category: str | None, rejected: bool) -> str:
         if not retried.batches:
             return "nothing to retry: it holds no rejected rows"
         return f"{retried.batches} batches with {retried.rejected} rejected rows are fetched again"
+    if retried.planned_anew:
+        return f"{retried.batches} failed batches are tried again; planned anew: {', '.join(retried.planned_anew)}"
     if not retried.batches:
         return f"nothing to retry: no batch failed{f' with {category}' if category else ''}"
     return f"{retried.batches} failed batches are tried again"

@@ -4,6 +4,7 @@ Belongs here: their shells. Does not belong here: planning itself (``imports/der
 (``imports/decide.py``). A run of its own, because a sensor's tick must not talk to NetSuite: it may take a minute.
 """
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 
@@ -13,9 +14,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.defs.reconcile import Findings, register_partitions, settle_import
 from nsimport_pipeline.defs.saying import Ticked, failed_planning, or_skipped
+from nsimport_pipeline.defs.signs_of_life import show_life
 from nsimport_pipeline.defs.wave_sensor import TICK_SECONDS
-from nsimport_pipeline.errors import ImportFailure, NsimportError
+from nsimport_pipeline.errors import ImportFailure, NotAnswering, NsimportError
 from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.breaker import TenantCircuit
 from nsimport_pipeline.imports.derived import plan_derived, record_failure
 from nsimport_pipeline.imports.records import PlanSpec
 from nsimport_pipeline.imports.settle import settle
@@ -113,6 +116,7 @@ def _plan(context: dg.OpExecutionContext, tenant_name: str) -> None:
     if import_id is None or name is None:
         raise dg.Failure("nothing to plan: an import starts this job by itself when it needs it", allow_retries=False)
     attempt = names.number(context.run_tags, names.ATTEMPT)
+    show_life(context.instance, context.run_id)
     try:
         tenant = resources.settings().enabled_tenant(tenant_name)
         engine = resources.warehouse(tenant)
@@ -133,20 +137,26 @@ def _ask(context: dg.OpExecutionContext, tenant: Tenant, import_id: str, name: s
     record_type = resources.record_type(tenant, name)
     engine = resources.warehouse(tenant)
     ensure_table(engine, record_type)
-    with NetSuiteClient(tenant) as client:
-        planned = plan_derived(
-            engine,
-            import_id,
-            record_type,
-            [resources.record_type(tenant, parent) for parent in record_type.derived_from],
-            attempt=attempt,
-            client=client,
-            batch_size=tenant.options(name).batch_size,
-            now=_now(),
-        )
-    if planned is None:
-        return f"{name} is not to be planned any more: nothing is done"
-    return planned.unavailable or f"{name}: {planned.records} records in {len(planned.ranges)} batches"
+    parents = [resources.record_type(tenant, parent) for parent in record_type.derived_from]
+    circuit = TenantCircuit(engine, tenant)
+    with NetSuiteClient(tenant, breaker=circuit) as client:
+        # As for batches: waiting for a NetSuite that is down is no attempt.
+        while circuit.await_answer(client.probe, import_id):
+            with suppress(NotAnswering):
+                planned = plan_derived(
+                    engine,
+                    import_id,
+                    record_type,
+                    parents,
+                    attempt=attempt,
+                    client=client,
+                    batch_size=tenant.options(name).batch_size,
+                    now=_now(),
+                )
+                if planned is None:
+                    break
+                return planned.unavailable or f"{name}: {planned.records} records in {len(planned.ranges)} batches"
+    return f"{name} is not to be planned any more: nothing is done"
 
 
 def _now() -> datetime:

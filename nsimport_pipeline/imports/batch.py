@@ -4,7 +4,6 @@ Belongs here: what happens to one batch from claim to outcome. Does not belong h
 under which slot (``execute.py``).
 """
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -31,7 +30,7 @@ from nsimport_pipeline.imports.breaker import TenantCircuit
 from nsimport_pipeline.imports.columns import ONCE, Ask, Columns
 from nsimport_pipeline.imports.failures import after_failure
 from nsimport_pipeline.imports.records import Batch, BatchStats, ImportJob
-from nsimport_pipeline.imports.states import ACTIVE_IMPORTS, BatchState, ImportState
+from nsimport_pipeline.imports.states import BatchState, ImportState
 from nsimport_pipeline.netsuite.client import Fetched, NetSuiteClient
 from nsimport_pipeline.netsuite.retrying import Allowance, RetryEvent, RetryListener
 from nsimport_pipeline.netsuite.suiteql import Selected
@@ -39,7 +38,6 @@ from nsimport_pipeline.record_types.criteria import RecordType
 from nsimport_pipeline.record_types.transform import RejectedRow, Transformed, transform, unfilled_columns
 from nsimport_pipeline.retry_settings import Retries
 from nsimport_pipeline.warehouse.deletes import mark_absent
-from nsimport_pipeline.warehouse.engine import read_only
 from nsimport_pipeline.warehouse.errors import classify
 from nsimport_pipeline.warehouse.parents import delete_unwritten, parents_there
 from nsimport_pipeline.warehouse.upsert import upsert
@@ -48,10 +46,6 @@ _T = TypeVar("_T")
 
 DATABASE_RETRY_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0)
 """Seconds between attempts at a batch's transaction while the database is busy or gone: about a minute in all."""
-
-
-OUTAGE_LOOK_SECONDS = 2.0
-"""How often a run that waits for NetSuite looks whether its import is still wanted."""
 
 
 class Interrupted(Exception):
@@ -155,17 +149,7 @@ def await_netsuite(shop: Workshop) -> bool:
 
     Raises Interrupted.
     """
-    while shop.circuit is not None:
-        try:
-            shop.circuit.before(shop.client.probe)
-            break
-        except NotAnswering as closed:
-            shop.sleep(min(OUTAGE_LOOK_SECONDS, closed.retry_after or OUTAGE_LOOK_SECONDS))
-        with contextlib.suppress(SQLAlchemyError), read_only(shop.engine).connect() as connection:
-            job = store.find_job(connection, shop.job.import_id)
-            if job is None or job.state not in ACTIVE_IMPORTS:
-                return False
-    return True
+    return shop.circuit is None or shop.circuit.await_answer(shop.client.probe, shop.job.import_id)
 
 
 def keep(page: Page, shop: Workshop) -> Result:

@@ -6,6 +6,7 @@ belong here: when a circuit opens or closes (``netsuite/circuit.py``).
 A database that is gone for a moment holds nobody back: the circuit is then taken to be as it was last seen.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nsimport_pipeline.errors import ApiUnavailable, ImportFailure, IncompleteResponse, NotAnswering, TimedOut
 from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.states import ACTIVE_IMPORTS
 from nsimport_pipeline.netsuite.circuit import (
     Circuit,
     after_answer,
@@ -32,6 +34,9 @@ FRESH_SECONDS = 0.5
 """How long a closed circuit is taken to be closed without a look."""
 LOOK_SECONDS = 1.0
 """How often one who waits looks again at most."""
+
+OUTAGE_LOOK_SECONDS = 2.0
+"""How often a run that waits for NetSuite looks whether its import is still wanted."""
 
 Step = Callable[[Circuit, datetime], Circuit]
 
@@ -86,6 +91,22 @@ class TenantCircuit:
             pause = min(LOOK_SECONDS, left)
             self._sleep(pause)
             waited += pause
+
+    def await_answer(self, probe: Callable[[], object], import_id: str) -> bool:
+        """Wait until NetSuite answers again. False if the import is not to go on any more.
+
+        What ``sleep`` raises goes through to the caller.
+        """
+        while True:
+            try:
+                self.before(probe)
+                return True
+            except NotAnswering as closed:
+                self._sleep(min(OUTAGE_LOOK_SECONDS, closed.retry_after or OUTAGE_LOOK_SECONDS))
+            with contextlib.suppress(SQLAlchemyError), read_only(self._engine).connect() as connection:
+                job = store.find_job(connection, import_id)
+                if job is None or job.state not in ACTIVE_IMPORTS:
+                    return False
 
     def ask_now(self, probe: Callable[[], object]) -> Circuit:
         """Send the probe of an open circuit without waiting until it is due. Returns how the circuit is then."""

@@ -53,8 +53,8 @@ class Cause(StrEnum):
 def explain(snapshot: Snapshot, now: datetime) -> str:
     """Why the import is where it is, in one line."""
     place = _with_planning(snapshot, now)
-    waits = any(not batch.terminal for batch in snapshot.batches) and snapshot.circuit.confirmed
-    return f"{snapshot.circuit}; {place}" if waits else place
+    left = any(not batch.terminal for batch in snapshot.batches) or any(plan.to_plan for plan in snapshot.types)
+    return f"{snapshot.circuit}; {place}" if left and snapshot.circuit.confirmed else place
 
 
 def _with_planning(snapshot: Snapshot, now: datetime) -> str:

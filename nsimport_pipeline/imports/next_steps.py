@@ -104,7 +104,11 @@ def _over(document: Mapping[str, Any], again: str, failed: Iterable[FailedBatche
         return [Step(Cause.STOPPED, f"{Cause.STOPPED}; once what its reason says is mended", resume)]
     if state == "cancelled" or any(each["state"] == "cancelled" for each in types):
         return [Step(Cause.CANCELLED, f"{Cause.CANCELLED}; to go on with it", resume)]
+    unplanned = [each["name"] for each in types if each["state"] == "failed" and not each["batches"]["total"]]
     return [
+        Step(Cause.NOT_PLANNED, f"{name}: {Cause.NOT_PLANNED}; once what the import's reason says is mended", retry)
+        for name in unplanned
+    ] + [
         Step(
             Cause.FAILED_BATCHES,
             f"{each.record_type}: {each.batches} {Cause.FAILED_BATCHES} ({each.reason[:MOST_OF_A_REASON]}); once that "

@@ -42,9 +42,11 @@ def resume_import(engine: Engine, job: ImportJob, *, now: datetime) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """What a retry put back to pending."""
+    """What a retry put back to be done."""
 
     batches: int
+    planned_anew: tuple[str, ...] = ()
+    """Derived record types that could not be planned."""
     rejected: int = 0
     """Rejected rows in those batches, if it is for them."""
 
@@ -54,7 +56,8 @@ def retry_import(
 ) -> Retried:
     """Put the failed batches of an import (of one category) back to pending, or those that hold rejected rows.
 
-    With nothing to retry the import stays as it is. A batch is fetched whole: its rejected rows are replaced by those
+    Derived record types that could not be planned are planned anew, unless only one category or rejected rows are
+    asked for and there are none. With nothing to retry the import stays as it is. A batch is fetched whole: its rejected rows are replaced by those
     that do not fit now. Raises RefusedError as ``resume_import`` does.
     """
     with engine.begin() as connection:
@@ -64,10 +67,11 @@ def retry_import(
             chosen = [b for b in batches if b.state is BatchState.COMPLETED and b.rejected]
         else:
             chosen = [b for b in batches if b.state is BatchState.FAILED and category in (None, b.failure_category)]
-        if not chosen:
+        failed = [plan.record_type for plan in store.type_plans(connection, job.import_id) if plan.failure]
+        if not chosen and (rejected or category or not failed):
             return Retried(0)
         _go_on(connection, job, batches, chosen, "import_retried", now)
-    return Retried(len(chosen), sum(batch.rejected for batch in chosen) if rejected else 0)
+    return Retried(len(chosen), tuple(failed), sum(batch.rejected for batch in chosen) if rejected else 0)
 
 
 def reset_wave(engine: Engine, job: ImportJob, number: int, *, now: datetime) -> int:

@@ -34,7 +34,7 @@ from nsimport_pipeline.imports.states import (
     BatchState,
     ImportState,
 )
-from nsimport_pipeline.imports.steer import resume_import
+from nsimport_pipeline.imports.steer import Retried, resume_import
 from nsimport_pipeline.imports.stuck import note_stuck_wave
 from nsimport_pipeline.record_types.criteria import load_catalog
 from nsimport_pipeline.warehouse.engine import make_engine
@@ -972,7 +972,10 @@ def test_rate_limits_cost_planning_no_attempt(engine: Engine) -> None:
     assert (world.lines().attempts, world.lines().attempt_number) == (0, 6)
 
 
-def test_planning_that_fails_for_good_is_named_at_the_end_and_tried_again_by_resume(engine: Engine) -> None:
+@pytest.mark.parametrize("ask", ["resume", "retry"])
+def test_planning_that_fails_for_good_is_named_at_the_end_and_tried_again_when_asked_for(
+    engine: Engine, ask: str
+) -> None:
     world, run = parents_done(engine, retry_attempts=1)
     for _ in range(2):
         assert world.fail_late(run, TimedOut("NetSuite did not answer"))
@@ -983,7 +986,11 @@ def test_planning_that_fails_for_good_is_named_at_the_end_and_tried_again_by_res
     assert world.job.state is ImportState.COMPLETED_WITH_FAILURES
     assert world.job.failure_reason == "transaction_line could not be planned (NetSuite did not answer)"
 
-    world.resume()
+    if ask == "resume":
+        world.resume()
+    else:
+        assert world.retry(Category.TIMEOUT) == world.retry(rejected=True) == Retried(0)
+        assert world.retry() == Retried(0, (LINES.name,))
     world.calm()
     assert world.job.state is ImportState.COMPLETED
     assert world.states() == {"completed": 5}

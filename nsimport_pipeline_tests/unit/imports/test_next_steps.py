@@ -71,6 +71,10 @@ def steps(said: dict[str, Any], *failed: FailedBatches) -> dict[Cause, str | Non
         ),
         (document("failed", kind()), {Cause.STOPPED: f"nsimport resume {ID}"}),
         (document("cancelled", kind()), {Cause.CANCELLED: f"nsimport resume {ID}"}),
+        (
+            document("completed_with_failures", kind(), kind("transaction_line", state="failed", batches=0)),
+            {Cause.NOT_PLANNED: f"nsimport retry {ID}"},
+        ),
         (document("completed_with_failures", kind(state="cancelled")), {Cause.CANCELLED: f"nsimport resume {ID}"}),
         (document("completed", kind(rejected=3)), {Cause.REJECTED_ROWS: f"nsimport retry {ID} --rejected"}),
         (document("running", kind(rejected=3)), {}),
