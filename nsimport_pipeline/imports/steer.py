@@ -57,8 +57,8 @@ def retry_import(
     """Put the failed batches of an import (of one category) back to pending, or those that hold rejected rows.
 
     Derived record types that could not be planned are planned anew, unless only one category or rejected rows are
-    asked for and there are none. With nothing to retry the import stays as it is. A batch is fetched whole: its rejected rows are replaced by those
-    that do not fit now. Raises RefusedError as ``resume_import`` does.
+    asked for and there are none. With nothing to retry the import stays as it is. A batch is fetched whole: its
+    rejected rows are replaced by those that do not fit now. Raises RefusedError as ``resume_import`` does.
     """
     with engine.begin() as connection:
         serialise(connection)
