@@ -17,7 +17,7 @@ from nsimport_pipeline.defs.slots import SlottedClient
 from nsimport_pipeline.defs.tenants import asking, brisk, open_tenant
 from nsimport_pipeline.errors import ConfigurationError, RefusedError
 from nsimport_pipeline.imports import store
-from nsimport_pipeline.imports.account import Probed, Question, fingerprint, keep, probe
+from nsimport_pipeline.imports.account import Probed, Question, keep, outdated, probe
 from nsimport_pipeline.imports.plan import Plan, PlannedType, chosen_types, make_plan
 from nsimport_pipeline.imports.records import AccountType, ImportJob, Mode, new_import_id
 from nsimport_pipeline.imports.settle import settle
@@ -159,7 +159,7 @@ def _probe_planned(
     clients: tuple[NetSuiteClient, SlottedClient],
     say: Say,
 ) -> None:
-    """Probe the columns of an import's record types that were not yet, or for other columns, and keep the answers.
+    """Probe the columns of an import's record types where what is known is outdated, and keep the answers.
 
     What could not be found out is asked again by the next import; the runs of this one find out for themselves.
     """
@@ -174,12 +174,11 @@ def _probe_planned(
             found.append(AccountType(planned.record_type, state, now, planned.unavailable))  # type: ignore[arg-type]
             continue
         record_type = resources.record_type(asked.tenant, planned.record_type)
-        before = known.get(planned.record_type)
-        if before is None or before.probed_for != fingerprint(record_type):
+        if outdated(known.get(planned.record_type), record_type, now):
             first = planned.ranges[0] if planned.ranges else None
             questions.append(Question(record_type, first.low, first.high) if first else Question(record_type))
     if questions:
-        say(f"probing the columns of {len(questions)} record types that were not asked for before")
+        say(f"probing the columns of {len(questions)} record types")
     raw, patient = clients
     probed = probe(
         questions,
