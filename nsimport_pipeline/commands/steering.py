@@ -13,11 +13,12 @@ from nsimport_pipeline.commands.options import json_option, print_json, tenant_o
 from nsimport_pipeline.commands.session import dagster_instance
 from nsimport_pipeline.commands.waiting import say_who_carries_it_out, wait_for
 from nsimport_pipeline.defs import steering
-from nsimport_pipeline.defs.reconcile import Findings, settle_import, withdraw
+from nsimport_pipeline.defs.reconcile import Findings, settle_import
+from nsimport_pipeline.defs.standstill import put_anew
 from nsimport_pipeline.defs.tenants import find_import
 from nsimport_pipeline.errors import Category
 from nsimport_pipeline.imports.rollout import require_on
-from nsimport_pipeline.imports.steer import Retried, reset_wave, retry_import
+from nsimport_pipeline.imports.steer import Retried, retry_import
 from nsimport_pipeline.settings import Tenant
 
 
@@ -96,8 +97,7 @@ def reset_waves(import_id: str, wave: int) -> None:
     """
     tenant, engine, job = find_import(import_id)
     with dagster_instance() as instance:
-        batches = reset_wave(engine, job, wave, now=_now())
-        ended = withdraw(instance, import_id, wave) if batches else 0
+        batches, ended = put_anew(instance, engine, job, wave)
         settle_import(instance, tenant, engine, job, Findings())
     if not batches:
         click.echo(f"{import_id}: wave {wave}: nothing to reset: it has not begun, or is done")

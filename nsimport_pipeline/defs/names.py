@@ -33,6 +33,8 @@ HOLD = "nsimport/hold"
 
 HUNG = "nsimport/hung"
 """On a run that is being ended because its wave stood still: when that was asked for, in seconds since the epoch."""
+OVERDUE = "nsimport/overdue"
+"""On a run in the queue that nothing keeps there: when that was noticed, in seconds since the epoch."""
 
 STEERS = "nsimport/steers"
 """On a run of a job that steers: the import that it started, or is about. ``nsimport/import`` is for runs that work."""

@@ -78,6 +78,11 @@ def end_the_dead(instance: dg.DagsterInstance) -> int:
 
 def end_run(instance: dg.DagsterInstance, run_id: str) -> None:
     """Take a run out of the queue, or ask its process to end, whether or not the code server that started it lives."""
+    run = instance.get_run_by_id(run_id)
+    if run is not None and run.status is dg.DagsterRunStatus.NOT_STARTED:
+        # Whoever was to put it into the queue died over it, and nobody else can end it.
+        instance.report_run_canceled(run, "It was never put into the queue.")
+        return
     try:
         asked = instance.run_coordinator.cancel_run(run_id)
     except dg.DagsterError:

@@ -1,7 +1,7 @@
 """The wave sensor: one for each tenant, asking every few seconds what each open import needs next.
 
 Belongs here: the sensor, and the runs it starts. Does not belong here: what is to be done (``imports/decide.py``), or
-mending what is wrong (``reconcile.py``). A tick reads databases only, never NetSuite.
+mending what is wrong (``reconcile.py``, ``standstill.py``). A tick reads databases only, never NetSuite.
 """
 
 import time
@@ -12,10 +12,9 @@ import dagster as dg
 
 from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.defs.reconcile import clear_vanished, reconcile
-from nsimport_pipeline.defs.run_coordinator import ALIVE
 from nsimport_pipeline.defs.saying import Ticked, or_skipped
-from nsimport_pipeline.defs.signs_of_life import end_run
 from nsimport_pipeline.defs.slots import set_limit
+from nsimport_pipeline.defs.standstill import ask_again, end_hung_runs, waits_its_turn
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.records import ImportJob, RunSpec
 from nsimport_pipeline.imports.stuck import note_stuck_wave
@@ -24,9 +23,6 @@ from nsimport_pipeline.warehouse.migrate import ensure_control_tables
 
 # The daemon looks at sensors every five seconds; a longer interval here would skip every second look.
 TICK_SECONDS = 1
-BEGUN = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
-ENDING_SECONDS = 60
-"""How long a hung run has to end by itself when it is told to."""
 THOROUGH_SECONDS = 60.0
 """How often partitions are compared too: only what was lost with a process needs it."""
 LATELY = timedelta(minutes=10)
@@ -84,37 +80,15 @@ def tick(
     for job in jobs:
         outcome = found.outcomes[job.import_id]
         requests += [run_request(job, spec) for spec in outcome.submit]
-        queued = partial(_all_queued, instance, job.import_id)
+        queued = partial(waits_its_turn, instance, job)
         stuck = note_stuck_wave(engine, job, tenant.wave_timeout, datetime.now(UTC), queued=queued)
         if stuck is not None:
             end_hung_runs(instance, job.import_id, stuck, time.time())
+            if (anew := ask_again(instance, engine, job, stuck, time.time())) != (0, 0):
+                messages.append(f"{job.import_id}: {anew[1]} runs that nobody started are asked for again")
         said = "" if stuck is None else f" (wave {stuck} is stuck: nothing has moved for {tenant.wave_timeout} s)"
         messages.append(f"{job.import_id}: {outcome.reason or outcome.finished}{said}")
     return requests, messages
-
-
-def end_hung_runs(instance: dg.DagsterInstance, import_id: str, wave: int, now: float) -> None:
-    """End the runs of a wave that stands still; one that does not end when asked to is declared failed.
-
-    Their batches are then folded like those of any run that died. ``now``: seconds since the epoch.
-    """
-    for run in instance.get_runs(_of_wave(import_id, wave, BEGUN)):
-        asked = names.number(run.tags, names.HUNG)
-        if not asked:
-            instance.add_run_tags(run.run_id, {names.HUNG: f"{now:.0f}"})
-            end_run(instance, run.run_id)
-        elif now - asked >= ENDING_SECONDS:
-            instance.report_run_failed(run, f"it did not end {now - asked:.0f} s after it was asked to")
-
-
-def _all_queued(instance: dg.DagsterInstance, import_id: str, wave: int) -> bool:
-    """Whether a wave has runs in Dagster's queue, and no others that live."""
-    alive = instance.get_runs(_of_wave(import_id, wave, ALIVE))
-    return bool(alive) and all(run.status not in BEGUN for run in alive)
-
-
-def _of_wave(import_id: str, wave: int, statuses: list[dg.DagsterRunStatus]) -> dg.RunsFilter:
-    return dg.RunsFilter(tags={names.IMPORT: import_id, names.WAVE: str(wave)}, statuses=statuses)
 
 
 def run_request(job: ImportJob, spec: RunSpec) -> dg.RunRequest:

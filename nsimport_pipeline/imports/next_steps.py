@@ -89,7 +89,10 @@ def _open(document: Mapping[str, Any]) -> list[Step]:
         steps.append(Step(Cause.NETSUITE_DOWN, says, f"nsimport reconcile {import_id}"))
     for wave in document["waves"]:
         if wave["stuck"]:
-            says = f"wave {wave['number']} {Cause.STUCK}: hung runs are ended after a while; at once"
+            says = (
+                f"wave {wave['number']} {Cause.STUCK}: runs that hang are ended, and those that nobody starts asked "
+                "for again, within a minute or two; at once"
+            )
             steps.append(Step(Cause.STUCK, says, f"nsimport waves reset {import_id} {wave['number']}"))
     return steps
 

@@ -1,7 +1,7 @@
 """Waves that have come to a standstill: said once, in the import's events.
 
 Belongs here: noticing it, writing it down, and whether it still holds. Does not belong here:
-ending the runs that hang (``defs/wave_sensor.py``).
+ending the runs that hang (``defs/standstill.py``).
 """
 
 from collections.abc import Callable, Iterable
@@ -31,7 +31,7 @@ def note_stuck_wave(
     """The wave of an open import in which nothing has moved for ``wave_timeout`` seconds; None if all is well.
 
     Its event is written once for each standstill. Waiting is none: for a NetSuite that is down, nor in Dagster's queue
-    (``queued`` says so of a wave).
+    for others to end (``queued`` says so of a wave).
     """
     with read_only(engine).connect() as connection:
         circuit = store.circuit_of(connection, job.tenant)
