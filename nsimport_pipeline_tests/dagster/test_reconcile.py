@@ -116,6 +116,26 @@ def test_a_batch_that_failed_stays_red_and_one_that_reported_is_left_alone(
     assert colours(instance) == {"0": "FAILED", "1000": "MATERIALIZED"}
 
 
+@pytest.mark.parametrize("state", [BatchState.RETRYING, BatchState.FAILED])
+def test_a_partition_that_was_green_is_red_once_its_batch_failed_in_a_later_import(
+    instance: dg.DagsterInstance, world: World, state: BatchState
+) -> None:
+    look(instance, world)
+    done = dg.materialize([reports], partition_key="0", instance=instance)
+    settled_by(world, "0", done.run_id)
+    assert colours(instance)["0"] == "MATERIALIZED"  # and Dagster has it in its cache
+    world.cancel()
+    look(instance, world)
+
+    later = World(world.engine, [("a", 0, 2)], suffix="0002").plan()
+    look(instance, later)
+    failed = dg.materialize([dies], partition_key="0", instance=instance, raise_on_error=False)
+    settled_by(later, "0", failed.run_id, state)
+    # That an import before completed it does not mean that an event was lost.
+    assert not [line for line in look(instance, later).repairs if "materialized" in line]
+    assert colours(instance)["0"] == "FAILED"
+
+
 def test_partitions_are_those_that_are_planned(instance: dg.DagsterInstance, world: World) -> None:
     instance.add_dynamic_partitions("acme/a", ["1000", "7000"])
 

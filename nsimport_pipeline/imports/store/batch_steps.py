@@ -57,10 +57,14 @@ def batches_of(
 
 
 def latest_settled(connection: Connection, import_ids: Sequence[str]) -> list[tuple[str, BatchRecord]]:
-    """Of each partition the batch that was completed or failed last in one of these imports, and that import."""
+    """Of each partition the batch that was completed or failed last in one of these imports, and that import.
+
+    Not of those that another of them still has to do: what became of it before is not the last word then.
+    """
     table = wave_batches
     settled = [BatchState.COMPLETED.value, BatchState.FAILED.value]
     latest: dict[tuple[str, str], tuple[str, BatchRecord]] = {}
+    unsettled: set[tuple[str, str]] = set()
     for ids in chunks(import_ids):
         statement = (
             select(table)
@@ -69,7 +73,11 @@ def latest_settled(connection: Connection, import_ids: Sequence[str]) -> list[tu
         )
         for row in connection.execute(statement).mappings():
             latest[row["record_type"], row["partition_key"]] = (row["import_id"], batch_of(row))
-    return list(latest.values())
+        to_do = select(table.c.record_type, table.c.partition_key).where(
+            table.c.import_id.in_(ids), table.c.status.not_in([state.value for state in TERMINAL_BATCHES])
+        )
+        unsettled |= {(record_type, key) for record_type, key in connection.execute(to_do)}
+    return [found for place, found in latest.items() if place not in unsettled]
 
 
 def claim_batch(connection: Connection, batch: BatchRecord, run_id: str, now: datetime) -> bool:
