@@ -10,7 +10,7 @@ import click
 import dagster as dg
 from rich.table import Table
 
-from nsimport_pipeline.commands.options import console, json_option, print_json, tenant_required, wait_option
+from nsimport_pipeline.commands.options import console, json_option, print_json, tell, tenant_required, wait_option
 from nsimport_pipeline.commands.session import dagster_instance
 from nsimport_pipeline.commands.waiting import say_who_carries_it_out, wait_for
 from nsimport_pipeline.defs.starting import MOST_BATCHES, Asked, ask, in_short, start
@@ -86,7 +86,7 @@ def import_(
 def begin(asked: Asked, instance: dg.DagsterInstance) -> ImportJob:
     """Start an import and print its id and its plan."""
     try:
-        job, made = start(asked, instance, on_opened=click.echo, say=lambda line: console.print(line, markup=False))
+        job, made = start(asked, instance, on_opened=tell, say=lambda line: console.print(line, markup=False))
     except KeyboardInterrupt:
         click.echo("\nit was still being planned: nothing was imported, ask for it again", err=True)
         raise

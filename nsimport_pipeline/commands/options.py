@@ -3,6 +3,8 @@
 Belongs here: what must look the same everywhere. Does not belong here: anything a single command needs.
 """
 
+import os
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -12,7 +14,13 @@ from rich.console import Console
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-console = Console(highlight=False)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        _speak_to_nobody()
+
+
+console = _Console(highlight=False)
 
 tenant_option: Callable[[_F], _F] = click.option("--tenant", metavar="NAME", help="Tenant, as tenants.yaml names it.")
 tenant_required: Callable[[_F], _F] = click.option(
@@ -22,6 +30,18 @@ wait_option: Callable[[_F], _F] = click.option(
     "--wait", is_flag=True, help="Show progress until it is over; starts Dagster's daemon if none runs."
 )
 json_option: Callable[[_F], _F] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def tell(line: str) -> None:
+    """A line on stdout. A reader who has heard enough (``| head -1``) stops nothing that is under way."""
+    try:
+        click.echo(line)
+    except BrokenPipeError:
+        _speak_to_nobody()
+
+
+def _speak_to_nobody() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_json(document: Any) -> None:

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Engine
 
-from nsimport_pipeline.commands.options import console
+from nsimport_pipeline.commands.options import console, tell
 from nsimport_pipeline.commands.processes import LOGS, Services, daemon_command, daemon_runs, forget_daemons
 from nsimport_pipeline.commands.session import ensure_dagster_home
 from nsimport_pipeline.defs.resources import catalog
@@ -100,7 +100,7 @@ def follow(
         )
         if new != line and time.monotonic() - told >= LINE_SECONDS:
             told, line = time.monotonic(), new
-            click.echo(line)
+            tell(line)
     return document
 
 

@@ -206,7 +206,8 @@ def _type_state(plan: TypePlan, batches: Mapping[str, int], job: ImportJob) -> s
     total = batches["total"]
     if plan.failure:
         return "failed"
-    if not plan.planned and job.state not in OPEN_IMPORTS:
+    dropped = job.state in (ImportState.FAILED, ImportState.CANCELLED) and not total and plan.in_sync is None
+    if dropped or (not plan.planned and job.state not in OPEN_IMPORTS):
         return "cancelled"
     if job.state is ImportState.PLANNING or not plan.planned:
         return "pending"

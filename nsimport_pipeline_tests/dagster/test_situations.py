@@ -86,6 +86,7 @@ def test_bad_credentials_while_it_was_planned(installed: InProcess) -> None:
     said = installed.nsimport("status", refused.text.splitlines()[0])
     assert "no access token was given" in said.text
     assert Cause.NOT_PLANNED in said.text
+    assert " completed " not in said.text
 
     installed.tenant(tenant, auth=good)
     again = installed.nsimport(*said.command("import"))
