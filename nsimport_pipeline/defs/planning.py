@@ -15,7 +15,6 @@ from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.defs.reconcile import Findings, register_partitions, settle_import
 from nsimport_pipeline.defs.saying import Ticked, failed_planning, or_skipped
 from nsimport_pipeline.defs.signs_of_life import show_life
-from nsimport_pipeline.defs.wave_sensor import TICK_SECONDS
 from nsimport_pipeline.errors import ImportFailure, NotAnswering, NsimportError
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.breaker import TenantCircuit
@@ -29,6 +28,9 @@ from nsimport_pipeline.warehouse.engine import read_only
 from nsimport_pipeline.warehouse.errors import classify
 from nsimport_pipeline.warehouse.migrate import ensure_control_tables
 from nsimport_pipeline.warehouse.schema import ensure_table
+
+LOOK_SECONDS = 5
+"""There is something to plan once or twice in an import, and every look of a sensor costs the daemon's time."""
 
 
 def planning_job(tenant: str) -> dg.JobDefinition:
@@ -60,7 +62,7 @@ def planning_sensor(tenant: str, job: dg.JobDefinition) -> dg.SensorDefinition:
     @dg.sensor(
         name=f"planning_{tenant}",
         job=job,
-        minimum_interval_seconds=TICK_SECONDS,
+        minimum_interval_seconds=LOOK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Has {tenant}'s derived record types planned when their parents are in.",
     )
