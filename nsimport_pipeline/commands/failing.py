@@ -41,7 +41,7 @@ def errors(import_id: str | None, tenant: str | None, as_json: bool) -> None:
         return
     for group in groups:
         for line in _lines(group):
-            console.print(line, markup=False)
+            console.print(line, markup=False, soft_wrap=True)
     if not groups:
         click.echo("no failures")
 

@@ -20,7 +20,11 @@ class _Console(Console):
         _speak_to_nobody()
 
 
-console = _Console(highlight=False)
+PIPED_WIDTH = 200
+"""Columns of what is no terminal: a narrow table would lose words there that somebody searches for."""
+
+_fitted = sys.stdout.isatty() or "COLUMNS" in os.environ
+console = _Console(highlight=False, width=None if _fitted else PIPED_WIDTH)
 
 tenant_option: Callable[[_F], _F] = click.option("--tenant", metavar="NAME", help="Tenant, as tenants.yaml names it.")
 tenant_required: Callable[[_F], _F] = click.option(

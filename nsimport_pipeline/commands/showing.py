@@ -73,7 +73,7 @@ def status(import_id: str | None, tenant: str | None, as_json: bool) -> None:
             )
     console.print(table if jobs else f"tenant {owner.name} has no imports yet")
     for step in _switched_off(owner, engine):
-        console.print(in_words(step.document()), style="yellow", markup=False)
+        console.print(in_words(step.document()), style="yellow", markup=False, soft_wrap=True)
 
 
 @click.command()

@@ -276,15 +276,17 @@ def print_summary(document: Status) -> None:
     for record_type in document["record_types"]:
         for key, check in record_type["checks"].items():
             if not check["passed"] and key != "complete":
-                console.print(f"{record_type['name']}: {key}: {check['detail']}", style="yellow", markup=False)
+                said = f"{record_type['name']}: {key}: {check['detail']}"
+                console.print(said, style="yellow", markup=False, soft_wrap=True)
     console.print(
         f"{document['import_id']}: {document['state']}: {document['reason']} "
         f"({document['records_per_second']:,.0f} records/s)",
         style=_style(document["state"]),
         markup=False,
+        soft_wrap=True,
     )
     for step in document["next_steps"]:
-        console.print(in_words(step), style="yellow", markup=False)
+        console.print(in_words(step), style="yellow", markup=False, soft_wrap=True)
 
 
 def _style(state: str) -> str:
