@@ -29,6 +29,9 @@ from nsimport_pipeline.simulator.process import SimulatorProcess
 
 PROJECT = Path(__file__).parents[2]
 TENANT = "acme"
+PATIENCE = 3
+"""How many times as long as a test says may be waited, on machines that are slow or busy. Costs nothing where all goes
+well, as nothing waits longer than it has to."""
 T = TypeVar("T")
 
 
@@ -134,12 +137,14 @@ class Environment:
             start_new_session=True,
         ) as process:
             try:
-                output, errors = process.communicate(timeout=timeout)
+                output, errors = process.communicate(timeout=timeout * PATIENCE)
             except subprocess.TimeoutExpired:
                 # Interrupted, it stops the services it started itself.
                 process.send_signal(signal.SIGINT)
                 output, errors = process.communicate(timeout=30)
-                raise AssertionError(f"{arguments} took longer than {timeout} s:\n{output}\n{errors}") from None
+                raise AssertionError(
+                    f"{arguments} took longer than {timeout * PATIENCE} s:\n{output}\n{errors}"
+                ) from None
         self.said += [output, errors]
         return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
 
@@ -302,14 +307,14 @@ class Environment:
 
 
 def wait_until(condition: Callable[[], T | None], seconds: float, what: str, *, every: float = 0.1) -> T:
-    """The first truthy result of ``condition``; fails the test after ``seconds``."""
-    deadline = time.monotonic() + seconds
+    """The first truthy result of ``condition``; fails the test after ``PATIENCE`` times ``seconds``."""
+    deadline = time.monotonic() + seconds * PATIENCE
     while time.monotonic() < deadline:
         result = condition()
         if result:
             return result
         time.sleep(every)
-    raise AssertionError(f"waited {seconds:g} s for {what}")
+    raise AssertionError(f"waited {seconds * PATIENCE:g} s for {what}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
