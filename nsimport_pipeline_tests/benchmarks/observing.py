@@ -26,7 +26,7 @@ from nsimport_pipeline_tests.benchmarks.imports import database, environment_of,
 
 RECORDS, BATCH_SIZE, SLOTS, LATENCY = 60_000, 100, 5, 0.5
 ROUNDS = 3
-LOOK_SECONDS, SCRAPE_SECONDS = 0.5, 5.0
+LOOK_SECONDS, SCRAPE_SECONDS = 2.0, 5.0
 MARKS = (0.25, 0.50, 0.75)
 COMMAND = (sys.executable, "-m", "nsimport_pipeline")
 
