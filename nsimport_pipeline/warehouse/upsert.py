@@ -143,8 +143,11 @@ class _Batch:
     def check_types(self, rows: Sequence[Row]) -> None:
         """Raise TypeError if a value is not of its column's Python type: MySQL would quietly round or cut some."""
         for name, values in zip(self.columns, zip(*rows, strict=True), strict=True):
-            if not set(map(type, values)) <= PYTHON_TYPES[self.table.c[name].info["shape"].kind]:
+            kind = self.table.c[name].info["shape"].kind
+            if not set(map(type, values)) <= PYTHON_TYPES[kind]:
                 raise TypeError(f"column {name} is given values of another type")
+            if kind == "datetime" and any(value is not None and value.tzinfo is not None for value in values):
+                raise TypeError(f"column {name} is given times of another zone than UTC")
 
     def write(self, rows: Sequence[Row]) -> None:
         """Store all of ``rows`` or raise the driver's error."""

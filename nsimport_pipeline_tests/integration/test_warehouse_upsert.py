@@ -1,7 +1,7 @@
 """Rows into real databases: values arrive exactly, and only the rows at fault stay behind."""
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -212,6 +212,15 @@ def test_a_value_is_never_rounded_or_cut_to_fit(engine: Engine) -> None:
         done = store(connection, table, COLUMNS, rows)
     assert [(r.refid, r.column) for r in done.rejected] == [(1, "count"), (2, "day")]
     assert stored(engine, table, "refid", "count") == [(3, 2)]
+
+
+def test_a_time_of_another_zone_is_stored_in_utc(engine: Engine) -> None:
+    ensure_table(engine, EVERY_TYPE)
+    table = target_table(EVERY_TYPE)
+    east = datetime(2024, 3, 1, 1, tzinfo=timezone(timedelta(hours=2)))
+    with engine.begin() as connection:
+        assert store(connection, table, COLUMNS, [row(1, at=east)]).rejected == []
+    assert stored(engine, table, "at") == [(datetime(2024, 2, 29, 23),)]
 
 
 def test_columns_that_are_not_given_keep_their_values(engine: Engine) -> None:

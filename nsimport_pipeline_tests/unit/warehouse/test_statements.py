@@ -1,6 +1,6 @@
 """The statements and literals that each server is sent, without a server."""
 
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -71,10 +71,9 @@ def test_every_built_in_table_compiles_for_every_server(name: str) -> None:
         (Decimal("1E+5"), '"100000"'),
         (Decimal("0.10"), '"0.10"'),
         (date(2024, 2, 29), '"2024-02-29"'),
-        (datetime(2024, 2, 29, 1, 2, 3), '"2024-02-29 01:02:03"'),
-        (datetime(2024, 2, 29, 1, 2, 3, 4), '"2024-02-29 01:02:03.000004"'),
-        (datetime(2024, 2, 29, 1, tzinfo=timezone(timedelta(hours=2))), '"2024-02-28 23:00:00"'),
-        (datetime(2024, 2, 29, tzinfo=UTC), '"2024-02-29 00:00:00"'),
+        (date(1, 1, 1), '"0001-01-01"'),
+        (datetime(2024, 2, 29, 1, 2, 3), '"2024-02-29T01:02:03"'),
+        (datetime(2024, 2, 29, 1, 2, 3, 4), '"2024-02-29T01:02:03.000004"'),
         ("", '""'),
         ("plain 東京 😀", '"plain 東京 😀"'),
         ("O'Brien \\ \x00\n\"", '"O\'Brien \\\\ \x00\\n\\""'),
