@@ -171,7 +171,8 @@ def draw_kill(seed: int) -> Plan:
         slots=4,
         spare=4,
         latency=0.15,
-        retry_attempts=3,
+        # Another lane may kill everything, too.
+        retry_attempts=9,
         blows=(Blow("kill all" if everything else "kill run", random.random() * 0.9, random.random() * 0.3),),
     )
 
