@@ -112,6 +112,8 @@ class Tenant(StrictModel):
     continue_on_permanent: bool = True
     rejected_share: Annotated[float, Field(ge=0, le=100)] = 1
     """Percent of a record type's records that may be rejected before the import counts as one with failures."""
+    overlap: Annotated[int, Field(ge=0)] = 86_400
+    """Seconds that an incremental import looks back beyond the last one: for records that are committed late."""
     retries: Retries = Retries.model_validate({})
     circuit: CircuitSettings = CircuitSettings()
     alerts: tuple[SecretStr, ...] = ()

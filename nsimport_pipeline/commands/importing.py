@@ -61,7 +61,11 @@ def plan(
 @record_types_argument
 @tenant_required
 @click.option(
-    "--mode", type=click.Choice(["full", "incremental"]), default="full", show_default=True, help="What to import."
+    "--mode",
+    type=click.Choice(["full", "incremental"]),
+    default="full",
+    show_default=True,
+    help="Every record, or only those changed since the last import.",
 )
 @no_dependencies_option
 @wave_size_option

@@ -18,7 +18,14 @@ from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.errors import ImportFailure, NotAnswering, RefusedError
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.batch import Interrupted
-from nsimport_pipeline.imports.finish import CHECKS, COMPLETE, REFERENCES, check_names, take_checks
+from nsimport_pipeline.imports.finish import (
+    CHECKS,
+    COMPLETE,
+    REFERENCES,
+    check_names,
+    take_checks,
+    take_checks_of_changes,
+)
 from nsimport_pipeline.imports.records import Check, ImportJob, TypePlan
 from nsimport_pipeline.imports.states import ACTIVE_IMPORTS, OPEN_IMPORTS
 from nsimport_pipeline.netsuite.client import NetSuiteClient
@@ -51,7 +58,7 @@ class TypeChecks:
         ``wait`` returns when NetSuite answers; False if nobody wants to know any more. An outage that breaks the
         question off is sat out, so that it costs no batch an attempt.
         """
-        if job.origin == "manual":
+        if job.origin == "manual" or self._plan(job).changed_since is not None:
             return
         with read_only(self.engine).connect() as connection:
             if store.unfinished_batches(connection, job.import_id, self.record_type.name, besides):
@@ -103,6 +110,9 @@ class TypeChecks:
         yield from self._take(job, keep=False)
 
     def _take(self, job: ImportJob, *, keep: bool) -> Iterator[dg.AssetCheckResult]:
+        if keep and self._plan(job).changed_since is not None:
+            yield from self._take_of_changes(job)
+            return
         with patient(self.engine) as engine:
             count, checks = take_checks(
                 engine,
@@ -124,6 +134,22 @@ class TypeChecks:
                     in_sync=count.in_sync if count else None,
                     now=datetime.now(UTC),
                 )
+        yield from self._selected(checks)
+
+    def _take_of_changes(self, job: ImportJob) -> Iterator[dg.AssetCheckResult]:
+        name = self.record_type.name
+        with patient(self.engine) as engine:
+            share = self.tenant.rejected_share
+            checks = take_checks_of_changes(engine, job.import_id, self.record_type, rejected_share=share)
+        with self.engine.begin() as connection:
+            store.record_checks(
+                connection, job.import_id, name, checks, source_count=None, table_count=None, in_sync=True,
+                now=datetime.now(UTC),
+            )  # fmt: skip
+        yield from self._selected(checks)
+
+    def _selected(self, checks: Sequence[Check]) -> Iterator[dg.AssetCheckResult]:
+        """Those that the run was started with."""
         selected = {key.name for key in self.context.selected_asset_check_keys}
         key = names.asset_key(self.tenant.name, self.record_type.name)
         yield from (result(check, key) for check in checks if check.name in selected)

@@ -17,7 +17,7 @@ import dagster as dg
 from sqlalchemy import Engine
 
 from nsimport_pipeline.defs import names, resources
-from nsimport_pipeline.defs.materialization import batch_materialization
+from nsimport_pipeline.defs.materialization import batch_materializations
 from nsimport_pipeline.defs.run_coordinator import ALIVE
 from nsimport_pipeline.defs.signs_of_life import end_run, end_the_dead, forget_planning, no_longer_planned
 from nsimport_pipeline.defs.slots import free_slots_of_the_dead
@@ -193,25 +193,27 @@ def mend_colours(
         settled = store.latest_settled(connection, import_ids)
     found.compared["batches"] += len(settled)
     by_type: dict[str, dict[str, tuple[str, Batch]]] = {}
-    for import_id, batch in settled:
-        by_type.setdefault(batch.record_type, {})[batch.range.partition_key] = (import_id, batch)
+    for (record_type, partition), last in settled.items():
+        by_type.setdefault(record_type, {})[partition] = last
     ended = _Ended(instance)
     for record_type, batches in sorted(by_type.items()):
         colours = _colours(instance, tenant, record_type, batches)
         lost = [
-            (import_id, batch)
+            (key, import_id, batch)
             for key, (import_id, batch) in batches.items()
             if batch.state is BatchState.COMPLETED
             and key in colours
             and colours[key] not in (dg.AssetPartitionStatus.MATERIALIZED, dg.AssetPartitionStatus.IN_PROGRESS)
             and ended(batch.run_id)
         ]
-        for import_id, batch in lost:
+        for partition, import_id, batch in lost:
             with read_only(engine).connect() as connection:
                 stats = store.batch_stats(connection, batch)
                 partial = partial_parents_of(connection, import_id, record_type, resources.catalog())
             key = names.asset_key(tenant.name, record_type)
-            instance.report_runless_asset_event(batch_materialization(key, import_id, batch, stats, partial))
+            for event in batch_materializations(key, import_id, batch, stats, partial):
+                if event.partition == partition:
+                    instance.report_runless_asset_event(event)
         _add(
             found, len(lost), f"partitions of {record_type} shown as materialized: their event was lost with their run"
         )

@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from nsimport_pipeline.errors import ConfigurationError
 from nsimport_pipeline.imports.derived import narrowed
 from nsimport_pipeline.imports.records import TypePlan
+from nsimport_pipeline.netsuite.suiteql import changed_within
 from nsimport_pipeline.record_types.criteria import Catalog, RecordType, load_catalog
 from nsimport_pipeline.settings import Environment, Settings, Tenant
 from nsimport_pipeline.warehouse.engine import make_engine
@@ -37,10 +38,21 @@ def record_type(tenant: Tenant, name: str) -> RecordType:
 
 
 def of_parents(tenant: Tenant, derived: RecordType, plan: TypePlan) -> tuple[RecordType, list[RecordType]]:
-    """A derived record type narrowed to the parents it was planned from, and those; any other as it is."""
+    """A derived record type narrowed to the parents it was planned from, and those; any other as it is.
+
+    Never narrowed to changes: for that there is ``of_plan``.
+    """
     highest = plan.parents or {}
     parents = [record_type(tenant, name) for name in derived.derived_from if name in highest]
     return (narrowed(derived, parents, highest) if derived.derived_from else derived), parents
+
+
+def of_plan(tenant: Tenant, name: str, plan: TypePlan) -> tuple[RecordType, list[RecordType]]:
+    """A record type as an import asks for it: of its parents, if it is derived, and its changes, if only of these."""
+    known, parents = of_parents(tenant, record_type(tenant, name), plan)
+    if plan.changed_since is not None and plan.changed_until is not None:
+        known = changed_within(known, plan.changed_since, plan.changed_until, parents)
+    return known, parents
 
 
 def settings() -> Settings:

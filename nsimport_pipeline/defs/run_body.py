@@ -21,14 +21,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.defs.checks import TypeChecks
-from nsimport_pipeline.defs.materialization import batch_materialization
+from nsimport_pipeline.defs.materialization import batch_materializations
 from nsimport_pipeline.defs.saying import failed_batches, failed_run
 from nsimport_pipeline.defs.signs_of_life import show_life
 from nsimport_pipeline.defs.slots import PoolSlots
 from nsimport_pipeline.errors import NsimportError
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.account import record_left_out
-from nsimport_pipeline.imports.batch import Interrupted, Result, RetryLog, Workshop, await_netsuite
+from nsimport_pipeline.imports.batch import Interrupted, Result, RetryLog, Step, Workshop, await_netsuite
 from nsimport_pipeline.imports.breaker import TenantCircuit
 from nsimport_pipeline.imports.columns import Columns
 from nsimport_pipeline.imports.execute import Throttle, execute
@@ -90,6 +90,7 @@ class _Run:
         self.failed: list[Result] = []
         self.partial_parents: tuple[str, ...] = ()
         self.parents: list[Table] = []
+        self.step: Step | None = None
         self.checks = TypeChecks(context, tenant, record_type, self.engine)
 
     def events(self) -> Iterator[StepEvent]:
@@ -116,7 +117,7 @@ class _Run:
         # Completed by an earlier run whose event may have been lost with its process: said again, not done again.
         for batch, stats in done_before:
             self.done += 1
-            yield self._materialization(job, batch, stats)
+            yield from self._materializations(job, batch, stats)
         # What failed for good is done again only if somebody executes a run again by hand.
         again = self.context.run.parent_run_id is not None
         work = [b for b in batches if not b.terminal or (again and b.state is not BatchState.COMPLETED)]
@@ -150,7 +151,7 @@ class _Run:
         for result in execute(work, shop, slots=slots, throttle=throttle, stop=self.stop, closing=closing):
             self.done += result.settled
             if result.outcome == "completed":
-                yield self._materialization(job, result.batch, result.stats)
+                yield from self._materializations(job, result.batch, result.stats)
             elif result.reason is not None:
                 self.failed.append(result)
                 self.context.log.warning(
@@ -192,11 +193,17 @@ class _Run:
         )
 
     def _look_at_parents(self, job: ImportJob) -> None:
-        """Narrow a derived record type to the parents it was planned from."""
+        """Narrow the record type to what the import asks for: a derived one's parents, or changes."""
         with read_only(self.engine).connect() as connection:
             plans = store.type_plans(connection, job.import_id)
+            pinned = store.pinned_ranges(connection, self.record_type.name) if job.mode == "incremental" else []
         plan = next(plan for plan in plans if plan.record_type == self.record_type.name)
-        self.record_type, parents = resources.of_parents(self.tenant, self.record_type, plan)
+        self.record_type, parents = resources.of_plan(self.tenant, self.record_type.name, plan)
+        self.step = (
+            Step(pinned, self.record_type.range_column, whole=plan.changed_since is None)
+            if job.mode == "incremental"
+            else None
+        )
         self.checks.record_type = self.record_type
         self.parents = [target_table(parent) for parent in parents]
 
@@ -222,6 +229,7 @@ class _Run:
             sleep=self._sleep,
             circuit=circuit,
             parents=self.parents,
+            step=self.step,
         )
 
     def _sleep(self, seconds: float) -> None:
@@ -231,8 +239,8 @@ class _Run:
     def _tell_progress(self) -> None:
         self.context.instance.add_run_tags(self.context.run_id, {names.DONE: str(self.done)})
 
-    def _materialization(self, job: ImportJob, batch: Batch, stats: BatchStats) -> dg.AssetMaterialization:
-        return batch_materialization(self.key, job.import_id, batch, stats, self.partial_parents)
+    def _materializations(self, job: ImportJob, batch: Batch, stats: BatchStats) -> list[dg.AssetMaterialization]:
+        return batch_materializations(self.key, job.import_id, batch, stats, self.partial_parents)
 
 
 def _prepare_process() -> None:

@@ -5,9 +5,10 @@ asks (``imports/plan.py``), how it is written (``imports/start.py``), options an
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 
 import dagster as dg
 from sqlalchemy import Engine, Table
@@ -18,11 +19,13 @@ from nsimport_pipeline.defs.tenants import asking, brisk, open_tenant
 from nsimport_pipeline.errors import ConfigurationError, RefusedError
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.account import Probed, Question, keep, outdated, probe
+from nsimport_pipeline.imports.changes import Changes, changes_since, upper_bound
 from nsimport_pipeline.imports.plan import Plan, PlannedType, chosen_types, make_plan
 from nsimport_pipeline.imports.records import AccountType, ImportJob, Mode, new_import_id
 from nsimport_pipeline.imports.settle import settle
 from nsimport_pipeline.imports.snapshot import Rules
 from nsimport_pipeline.imports.start import Request, abandon, open_import, write_plan
+from nsimport_pipeline.netsuite.circuit import PROBE_STATEMENT
 from nsimport_pipeline.netsuite.client import NetSuiteClient
 from nsimport_pipeline.record_types.criteria import Catalog
 from nsimport_pipeline.settings import Tenant
@@ -59,8 +62,6 @@ def ask(
 
     Raises ConfigurationError for what cannot be, RefusedError for what is not allowed now.
     """
-    if mode == "incremental":
-        raise ConfigurationError("incremental imports are not available in this version: take mode full")
     if not record_types:
         raise ConfigurationError("no record type is named: `nsimport record-types` lists them")
     if wave_size is not None and not 1 <= wave_size <= MOST_BATCHES:
@@ -102,18 +103,32 @@ def _planned_import(
     tenant, engine = asked.tenant, asked.engine
     try:
         on_opened(job.import_id)
-        tables = _ensure_tables(asked, say)
+        tables, renewed = _ensure_tables(asked, say)
         with asking(tenant, instance, engine) as clients:
-            made = plan(asked, clients[1], late=True, on_planned=lambda planned: say(f"  {_planned(planned)}"))
+            changes = _changes(asked, job, clients, renewed) if asked.request.mode == "incremental" else {}
+            made = plan(
+                asked, clients[1], late=True, changes=changes, on_planned=lambda planned: say(f"  {_planned(planned)}")
+            )
+            until = upper_bound(job.created_at, clients[0].clock_apart)
             _probe_planned(asked, job, made, instance, clients, say)
     except BaseException as error:
         abandon(engine, job, str(error) or "planning was interrupted", now=_now())
         raise
-    return write_plan(engine, job, made, tables=tables, now=_now()), made
+    return write_plan(engine, job, made, tables=tables, until=until, now=_now()), made
 
 
-def plan(asked: Asked, client: SlottedClient, *, late: bool = False, on_planned: Callable[[PlannedType], None]) -> Plan:
-    """Ask NetSuite for counts and key ranges. ``late``: leave derived record types for when their parents are in."""
+def plan(
+    asked: Asked,
+    client: SlottedClient,
+    *,
+    late: bool = False,
+    changes: Mapping[str, Changes] = MappingProxyType({}),
+    on_planned: Callable[[PlannedType], None],
+) -> Plan:
+    """Ask NetSuite for counts and key ranges. ``late``: leave derived record types for when their parents are in.
+
+    ``changes``: the record types of which only these are asked for.
+    """
     tenant, request = asked.tenant, asked.request
     return make_plan(
         asked.catalog,
@@ -123,24 +138,56 @@ def plan(asked: Asked, client: SlottedClient, *, late: bool = False, on_planned:
         batch_sizes={name: tenant.options(name).batch_size for name in request.chosen},
         workers=tenant.slots,
         late=late,
+        changes=changes,
         on_planned=on_planned,
     )
 
 
 def in_short(made: Plan) -> str:
     """What was planned, in one line."""
+    if made.types and not made.batches and all(planned.since or planned.unavailable for planned in made.types):
+        return "nothing was changed: there is nothing to import"
     return f"planned: {made.records:,} records in {made.batches} batches and {len(made.waves)} waves"
 
 
-def _ensure_tables(asked: Asked, say: Say) -> dict[str, Table]:
-    tables = {}
+def _changes(
+    asked: Asked, job: ImportJob, clients: tuple[NetSuiteClient, SlottedClient], renewed: Collection[str]
+) -> dict[str, Changes]:
+    """What to ask for of the record types that need not be loaded whole, as those whose table is ``renewed`` do."""
+    raw, patient = clients
+    patient.query(PROBE_STATEMENT, limit=1)  # whatever it answers, it says what time it is
+    until = upper_bound(job.created_at, raw.clock_apart)
+    with read_only(asked.engine).connect() as connection:
+        marks, known = store.watermarks(connection), store.account_types(connection)
+        types = {name: resources.record_type(asked.tenant, name) for name in asked.request.chosen}
+        found = {
+            name: changes_since(
+                types[name],
+                marks.get(name),
+                store.pinned_ranges(connection, name),
+                until=until,
+                overlap=timedelta(seconds=asked.tenant.overlap),
+                left_out=[one.column for one in known[name].left_out] if name in known else (),
+                parents=[resources.record_type(asked.tenant, parent) for parent in types[name].derived_from],
+            )
+            for name in asked.request.chosen
+            if name not in renewed
+        }
+    return {name: changes for name, changes in found.items() if changes is not None}
+
+
+def _ensure_tables(asked: Asked, say: Say) -> tuple[dict[str, Table], set[str]]:
+    """The tables by record type, and the record types whose table is new or has new columns."""
+    tables, renewed = {}, set()
     for name in asked.request.chosen:
         record_type = resources.record_type(asked.tenant, name)
         for change in ensure_table(asked.engine, record_type):
             if change.kind != "created":
                 say(str(change))
+            if change.kind in ("created", "added"):
+                renewed.add(name)
         tables[name] = target_table(record_type)
-    return tables
+    return tables, renewed
 
 
 def _planned(planned: PlannedType) -> str:
@@ -148,7 +195,8 @@ def _planned(planned: PlannedType) -> str:
         return f"{planned.record_type}: {'denied' if planned.denied else 'left out'}: {planned.unavailable}"
     if not planned.planned:
         return f"{planned.record_type}: about {planned.records:,} records, planned when its parents are in"
-    return f"{planned.record_type}: {planned.records:,} records, {len(planned.ranges)} batches"
+    what = "records" if planned.since is None else f"records changed since {planned.since:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{planned.record_type}: {planned.records:,} {what}, {len(planned.ranges)} batches"
 
 
 def _probe_planned(

@@ -30,7 +30,7 @@ class StartConfig(dg.Config):
         description="Record types, such as sales_order; those they depend on are imported with them."
     )
     mode: Literal["full", "incremental"] = Field(
-        default="full", description="full: every record; incremental is not available in this version."
+        default="full", description="full: every record; incremental: only those changed since the last import."
     )
     dependencies: bool = Field(
         default=True, description="False: only these record types, not those that they depend on."

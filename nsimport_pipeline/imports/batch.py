@@ -6,7 +6,7 @@ under which slot (``execute.py``).
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeVar
@@ -29,17 +29,19 @@ from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.breaker import TenantCircuit
 from nsimport_pipeline.imports.columns import ONCE, Ask, Columns
 from nsimport_pipeline.imports.failures import after_failure
-from nsimport_pipeline.imports.records import Batch, BatchStats, ImportJob
+from nsimport_pipeline.imports.partitions import touched
+from nsimport_pipeline.imports.records import Batch, BatchStats, ImportJob, KeyRange
 from nsimport_pipeline.imports.states import BatchState, ImportState
 from nsimport_pipeline.netsuite.client import Fetched, NetSuiteClient
 from nsimport_pipeline.netsuite.retrying import Allowance, RetryEvent, RetryListener
-from nsimport_pipeline.netsuite.suiteql import Selected
+from nsimport_pipeline.netsuite.suiteql import Selected, parent_alias
 from nsimport_pipeline.record_types.criteria import RecordType
 from nsimport_pipeline.record_types.transform import RejectedRow, Transformed, transform, unfilled_columns
 from nsimport_pipeline.retry_settings import Retries
 from nsimport_pipeline.warehouse.deletes import mark_absent
 from nsimport_pipeline.warehouse.errors import classify
 from nsimport_pipeline.warehouse.parents import delete_unwritten, parents_there
+from nsimport_pipeline.warehouse.unchanged import differing
 from nsimport_pipeline.warehouse.upsert import upsert
 
 _T = TypeVar("_T")
@@ -67,6 +69,18 @@ class Result:
     def settled(self) -> bool:
         """Whether the batch will not be worked on again."""
         return self.outcome in ("completed", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is different in an incremental import: rows that are as they were are not written."""
+
+    pinned: Sequence[KeyRange]
+    """The partitions, to tell which of them were touched."""
+    column: str = "refid"
+    """The column that they are ranges of."""
+    whole: bool = False
+    """Whether all records of a batch's range are fetched, so that a row that was not is gone from NetSuite."""
 
 
 class RetryLog:
@@ -110,6 +124,8 @@ class Workshop:
     parents: Sequence[Table] = ()
     """Of a derived record type: the tables of the records that its records are part of."""
     timer: Callable[[], float] = time.perf_counter
+    step: Step | None = None
+    """Of an incremental import."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +266,11 @@ def _write_once(
     derived = bool(shop.record_type.derived_from)
     orphans: list[RejectedRow] = []
     if derived:
-        transformed, orphans = _part_orphans(connection, batch, shop, transformed)
+        transformed, orphans = _part_orphans(connection, shop, transformed)
+    unfilled = unfilled_columns(shop.record_type, [column.alias for column in page.columns])
+    unchanged: set[int] = set()
+    if shop.step is not None:
+        transformed, unchanged = _part_unchanged(connection, shop, transformed, unfilled)
     written = upsert(
         connection,
         shop.table,
@@ -259,17 +279,29 @@ def _write_once(
         raws=transformed.raws,
         import_id=shop.job.import_id,
         imported_at=now.replace(tzinfo=None),
-        keep=unfilled_columns(shop.record_type, [column.alias for column in page.columns]),
+        keep=unfilled,
     )
     rejected = [*transformed.rejected, *written.rejected]
-    present = {row.refid for row in rejected if row.refid is not None}
+    present = {row.refid for row in rejected if row.refid is not None} | unchanged
     rejected += orphans
     low, high, import_id = batch.range.low, batch.range.high, shop.job.import_id
+    of_changes = shop.step is not None and not shop.step.whole
+    bereft: list[int] = []
+    deleted = 0
     if derived:
-        deleted = delete_unwritten(
-            connection, shop.table, shop.record_type.range_column, low, high, import_id=import_id, present=present
+        parent = parent_alias(shop.record_type) or ""
+        bereft = delete_unwritten(
+            connection,
+            shop.table,
+            shop.record_type.range_column,
+            low,
+            high,
+            import_id=import_id,
+            present=present,
+            parents={int(item[parent]) for item in fetched.items} if of_changes else None,
         )
-    else:
+        deleted = len(bereft)
+    elif not of_changes:
         deleted = mark_absent(
             connection,
             shop.table,
@@ -279,7 +311,7 @@ def _write_once(
             present=present,
             deleted_at=now.replace(tzinfo=None),
         )
-    statements = written.statements + 3 + derived
+    statements = written.statements + 3 + derived + (shop.step is not None)
     if rejected or batch.rejected:
         store.replace_rejected(connection, shop.job.import_id, batch.range, rejected, now)
         statements += 1 + bool(rejected)
@@ -289,6 +321,7 @@ def _write_once(
         rows_upserted=written.written,
         rows_rejected=len(rejected),
         rows_deleted=deleted,
+        touched=_touched(batch, shop.step, transformed, written.rejected, deleted, bereft),
         requests=fetched.requests,
         retries=fetched.retries,
         statements=statements,
@@ -302,13 +335,43 @@ def _write_once(
     return stats
 
 
+def _part_unchanged(
+    connection: Connection, shop: Workshop, transformed: Transformed, unfilled: Collection[str]
+) -> tuple[Transformed, set[int]]:
+    """The rows that are new or differ from what is stored, and the ids of the others."""
+    changed = differing(connection, shop.table, transformed.columns, transformed.rows, keep=unfilled)
+    refid = transformed.columns.index("refid")
+    same = {row[refid] for row in transformed.rows} - {transformed.rows[n][refid] for n in changed}
+    rows, raws = [transformed.rows[n] for n in changed], [transformed.raws[n] for n in changed]
+    return replace(transformed, rows=rows, raws=raws), same
+
+
+def _touched(
+    batch: Batch,
+    step: Step | None,
+    transformed: Transformed,
+    refused: Sequence[RejectedRow],
+    deleted: int,
+    bereft: Sequence[int],
+) -> dict[str, int] | None:
+    """Rows written or deleted by partition; None if the batch is one. ``bereft``: the parent of each deleted row."""
+    if step is None:
+        return None
+    key, refid = transformed.columns.index(step.column), transformed.columns.index("refid")
+    unwritten = {row.refid for row in refused}
+    keys = [row[key] for row in transformed.rows if row[refid] not in unwritten]
+    if step.whole:
+        return {batch.range.partition_key: len(keys) + deleted} if keys or deleted else {}
+    return touched(step.pinned, [*keys, *bereft])
+
+
 def _part_orphans(
-    connection: Connection, batch: Batch, shop: Workshop, transformed: Transformed
+    connection: Connection, shop: Workshop, transformed: Transformed
 ) -> tuple[Transformed, list[RejectedRow]]:
     """The rows whose parents are in the database; the others as rejected ones, for a parent's batch or row failed."""
     column = shop.record_type.range_column
-    there = parents_there(connection, shop.parents, batch.range.low, batch.range.high)
     place = transformed.columns.index(column)
+    there = parents_there(connection, shop.parents, {row[place] for row in transformed.rows})
     kept = [number for number, row in enumerate(transformed.rows) if row[place] in there]
     if len(kept) == len(transformed.rows):
         return transformed, []

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine
 
 from nsimport_pipeline.errors import AccessDenied, ImportFailure, RefusedError
 from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.changes import Changes, derived_since
 from nsimport_pipeline.imports.failures import after_failure
 from nsimport_pipeline.imports.plan import PlannedType, Querier, plan_type
 from nsimport_pipeline.imports.records import ImportJob, TypePlan
@@ -53,8 +54,17 @@ def plan_derived(
         if wanted is None:
             return None
         highest = highest_rows(connection, {parent.name: target_table(parent) for parent in parents})
-    plan = wanted[1]
-    planned = plan_type(narrowed(record_type, parents, highest), plan.level, client=client, batch_size=batch_size)
+        plans = {plan.record_type: plan for plan in store.type_plans(connection, import_id)}
+        pinned = store.pinned_ranges(connection, record_type.name)
+        then = store.pinned_parents(connection, record_type.name)
+    plan, changes = wanted[1], None
+    since = derived_since(plan.changed_since, then, highest, plans)
+    if since is not None and plan.changed_until is not None and pinned:
+        there = tuple(parent for parent in parents if parent.name in highest)
+        changes = Changes(since, plan.changed_until, tuple(pinned), there)
+    planned = plan_type(
+        narrowed(record_type, parents, highest), plan.level, client=client, batch_size=batch_size, changes=changes
+    )
     return planned if write_derived(engine, import_id, record_type, planned, highest, attempt, now=now) else None
 
 
@@ -70,7 +80,7 @@ def write_derived(
 ) -> bool:
     """Write record type, waves, batches and partitions in one transaction. False if it is too late for that.
 
-    Rows of parents beyond the plan's upper bound are deleted: no batch would come across them.
+    Rows of parents beyond the plan's upper bound are deleted, as no batch would come across them; not by changes.
     """
     with engine.begin() as connection:
         serialise(connection)
@@ -89,12 +99,15 @@ def write_derived(
                 planned.unavailable,
                 planned.denied,
                 parents=dict(highest),
+                changed_since=planned.since,
             ),
         )
         if planned.unavailable is None:
             assert record_type.parent_field is not None  # noqa: S101 checked as the catalogue is loaded
-            delete_beyond(connection, target_table(record_type), record_type.range_column, planned.upper_bound)
-            store.pin_ranges(connection, import_id, {record_type.name: planned.ranges})
+            if planned.since is None:
+                delete_beyond(connection, target_table(record_type), record_type.range_column, planned.upper_bound)
+            if planned.pins is not None:
+                store.pin_ranges(connection, import_id, {record_type.name: planned.pins})
             if not planned.ranges:
                 store.record_checks(
                     connection, import_id, record_type.name, (), source_count=0, table_count=0, in_sync=True, now=now

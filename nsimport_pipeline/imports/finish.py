@@ -94,6 +94,22 @@ def take_checks(
     return count, sorted(checks, key=lambda check: order.index(check.name))
 
 
+def take_checks_of_changes(
+    engine: Engine, import_id: str, record_type: RecordType, *, rejected_share: float
+) -> list[Check]:
+    """Look at a record type of which only the changes were imported, and all its batches are settled; reads only.
+
+    The table as a whole is not looked at, so that a few changes cost little, however many records there are.
+    """
+    with read_only(engine).connect() as connection:
+        rejected, _ = store.rejected_of(connection, import_id, record_type.name)
+        records = sum(partition.expected for partition in store.pinned_ranges(connection, record_type.name))
+        return [
+            judge_rejected(rejected, max(records, rejected), rejected_share),
+            _partitions(connection, import_id, record_type.name),
+        ]
+
+
 def judge_rejected(rejected: int, records: int, most: float) -> Check:
     """Whether ``rejected`` of ``records`` is at most ``most`` percent."""
     share = 100 * rejected / records if records else 0.0

@@ -59,7 +59,7 @@ def status(
         "tenant": job.tenant,
         "mode": job.mode,
         "state": job.state.value,
-        "reason": _reason(connection, job, types, waves, circuit, stuck, now) if is_open else _ending(job),
+        "reason": _reason(connection, job, types, waves, circuit, stuck, now) if is_open else _ending(job, counts),
         "created_at": _iso(job.created_at),
         "finished_at": _iso(job.finished_at),
         "progress": _progress(job, expected, settled),
@@ -156,9 +156,13 @@ def _reason(
     return f"{reason}; wave {wave} {Cause.STUCK}: nothing has moved since {since:%H:%M:%S} UTC"
 
 
-def _ending(job: ImportJob) -> str:
+def _ending(job: ImportJob, counts: Sequence[RowMapping]) -> str:
+    step = job.mode == "incremental"
+    moved = any(int(row["imported"]) or int(row["deleted"]) for row in counts)
     reasons = {
-        ImportState.COMPLETED: "everything was imported",
+        ImportState.COMPLETED: "nothing was changed since the last import"
+        if step and not moved
+        else "everything was imported",
         ImportState.COMPLETED_WITH_FAILURES: "some records did not arrive",
         ImportState.CANCELLED: "cancelled on request",
         ImportState.FAILED: "failed",

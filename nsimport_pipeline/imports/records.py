@@ -71,6 +71,10 @@ class TypePlan:
     """Whether its batches are known; a derived type's are not until its parents are in."""
     parents: Mapping[str, int] | None = None
     """Of a planned derived type: the highest id that each record type it is derived from had in the database."""
+    changed_since: datetime | None = None
+    """Of changes only: those from then on, by NetSuite's clock; None if all records are imported."""
+    changed_until: datetime | None = None
+    """When the import began, by NetSuite's clock: what was changed later is for the next one."""
     attempt_number: int = 1
     """Which attempt at planning it late is to be made, or under way."""
     attempts: int = 0
@@ -96,6 +100,18 @@ class TypePlan:
     def incomplete(self) -> bool:
         """Whether records are missing. A surplus is none: NetSuite deleted records after they were imported."""
         return self.in_sync is False and (self.table_count or 0) < (self.source_count or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """How far a record type is in step with NetSuite."""
+
+    record_type: str
+    modified_at: datetime
+    """What was changed until then, by NetSuite's clock, is in the table."""
+    refid: int
+    """Highest id there was then; 0 if there was none."""
+    import_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +199,8 @@ class BatchStats:
     rows_rejected: int = 0
     rows_deleted: int = 0
     """Rows marked deleted because NetSuite no longer has them."""
+    touched: Mapping[str, int] | None = None
+    """Of an incremental import: rows changed, by the key of the partition they belong to."""
     requests: int = 0
     retries: int = 0
     statements: int = 0

@@ -78,12 +78,19 @@ def new_job(tenant: Tenant, request: Request, import_id: str, *, now: datetime, 
 
 
 def write_plan(
-    engine: Engine, job: ImportJob, plan: Plan, *, tables: Mapping[str, Table] | None = None, now: datetime
+    engine: Engine,
+    job: ImportJob,
+    plan: Plan,
+    *,
+    tables: Mapping[str, Table] | None = None,
+    until: datetime | None = None,
+    now: datetime,
 ) -> ImportJob:
     """Write record types, waves, batches and partitions in one transaction; the import is then pending.
 
     ``tables``: the imported tables by record type. Their rows beyond the plan's upper bound are marked deleted: no
-    batch would come across them, and NetSuite no longer has them.
+    batch would come across them, and NetSuite no longer has them. ``until``: when NetSuite was asked, by its clock: the
+    watermark of what arrives whole.
 
     Raises RefusedError, with nothing written, if it was cancelled or given up while it was being planned.
     """
@@ -95,7 +102,17 @@ def write_plan(
             connection,
             job.import_id,
             [
-                TypePlan(p.record_type, p.level, p.records, p.upper_bound, p.unavailable, p.denied, planned=p.planned)
+                TypePlan(
+                    p.record_type,
+                    p.level,
+                    p.records,
+                    p.upper_bound,
+                    p.unavailable,
+                    p.denied,
+                    planned=p.planned,
+                    changed_since=p.since,
+                    changed_until=until,
+                )
                 for p in types
             ],
         )
@@ -112,7 +129,7 @@ def write_plan(
                 )
             if planned.unavailable or not planned.planned:
                 continue
-            if tables is not None:
+            if tables is not None and planned.since is None:
                 mark_absent_above(
                     connection, tables[planned.record_type], planned.upper_bound, deleted_at=now.replace(tzinfo=None)
                 )
@@ -128,9 +145,7 @@ def write_plan(
                     now=now,
                 )
         store.insert_waves(connection, job.import_id, plan.waves)
-        store.pin_ranges(
-            connection, job.import_id, {p.record_type: p.ranges for p in plan.types if p.planned and not p.unavailable}
-        )
+        store.pin_ranges(connection, job.import_id, {p.record_type: p.pins for p in types if p.pins is not None})
         store.record_event(
             connection,
             job.import_id,
@@ -143,7 +158,13 @@ def write_plan(
 
 def _doubted(connection: Connection, planned: PlannedType, tables: Mapping[str, Table] | None) -> PlannedType:
     """``planned``; denied if NetSuite shows no record where there were many: a role that lost a right looks so too."""
-    if tables is None or planned.upper_bound is not None or planned.unavailable or not planned.planned:
+    if (
+        tables is None
+        or planned.since is not None
+        or planned.upper_bound is not None
+        or planned.unavailable
+        or not planned.planned
+    ):
         return planned
     rows = live_rows(connection, tables[planned.record_type], None)
     if rows < MANY_ROWS:

@@ -137,7 +137,11 @@ def _go_on(
     store.reopen_batches(connection, again)
     levels = {batch.record_type: batch.level for batch in again}
     store.forget_checks(connection, job.import_id, levels)
-    _pin_again(connection, job, {name: [b.range for b in batches if b.record_type == name] for name in levels})
+    # Batches of changes are no partitions.
+    whole = {plan.record_type for plan in plans if plan.changed_since is None}
+    _pin_again(
+        connection, job, {name: [b.range for b in batches if b.record_type == name] for name in whole & {*levels}}
+    )
     number = max((wave.number for wave in store.waves(connection, job.import_id)), default=0) + 1
     for wave in plan_waves((batch.range for batch in again), levels, job.wave_size, number):
         store.regroup(connection, job.import_id, wave, now)

@@ -10,6 +10,7 @@ Rules that NetSuite imposes: ``ASC`` always written, a unique ORDER BY, aliases 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from nsimport_pipeline.errors import ConfigurationError, IncompleteResponse
 from nsimport_pipeline.netsuite.answers import INTEGER
@@ -21,6 +22,9 @@ RESULT_LIMIT = 100_000
 """The most rows NetSuite gives out for one statement over all its pages; it stops there without a word."""
 COLUMN_LIMIT = 100
 """Columns above which some accounts answer with no rows at all."""
+
+ANY_ZONE = timedelta(days=1)
+"""More than any account's clock is behind UTC."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}")
 
@@ -123,6 +127,44 @@ def among_parents(record_type: RecordType, parents: Iterable[tuple[RecordType, i
     return record_type.model_copy(update={"source": source})
 
 
+def changed_within(
+    record_type: RecordType, since: datetime, until: datetime, parents: Sequence[RecordType] = ()
+) -> RecordType:
+    """A record type narrowed to the records that were changed in ``since`` to ``until``, aware UTC, both included.
+
+    Times are compared in UTC, whatever the account's zone; a record without one counts as changed. Of a derived type:
+    all records of ``parents`` that were changed themselves, or had a record changed.
+    """
+    column = record_type.source.last_modified
+    if column is None:
+        raise ConfigurationError(f"{record_type.name}: no column says when a record was changed")
+    conditions = [f"({record_type.source.where})"] if record_type.source.where else []
+    if record_type.source.parent is None:
+        conditions.append(f"(({_changed('t', column, since, until)}) OR {_column(column)} IS NULL)")
+    else:
+        own = [(record_type.source.from_, record_type.source.parent, column)]
+        own += [(p.source.from_, p.source.key, p.source.last_modified) for p in parents if p.source.last_modified]
+        among = [
+            f"{_column(record_type.source.parent)} IN (SELECT c.{_identifier(key)} FROM {_identifier(table)} c "  # noqa: S608
+            f"WHERE {_changed('c', changed, since, until)})"
+            for table, key, changed in dict.fromkeys(own)
+        ]
+        conditions.append(f"({' OR '.join(among)})")
+    source = record_type.source.model_copy(update={"where": " AND ".join(conditions)})
+    return record_type.model_copy(update={"source": source})
+
+
+def _changed(alias: str, column: str, since: datetime, until: datetime) -> str:
+    """The exact condition in UTC, behind one that an index can serve and that holds in any time zone on Earth."""
+    name = f"{alias}.{_identifier(column)}"
+    exact = f"SYS_EXTRACT_UTC({name})"
+    return f"{name} >= {_moment(since - ANY_ZONE)} AND {exact} >= {_moment(since)} AND {exact} <= {_moment(until)}"
+
+
+def _moment(moment: datetime) -> str:
+    return f"TO_DATE('{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}', 'YYYY-MM-DD HH24:MI:SS')"
+
+
 def count_statement(record_type: RecordType, low: int | None = None, high: int | None = None) -> str:
     """One row: ``n`` records, and their ``low`` and ``high`` keys (left out when there are none).
 
@@ -132,18 +174,22 @@ def count_statement(record_type: RecordType, low: int | None = None, high: int |
     return f"SELECT COUNT(*) AS n, MIN({key}) AS low, MAX({key}) AS high {_source(record_type, low, high)}"
 
 
-def boundary_statement(record_type: RecordType, low: int | None, high: int | None, batch_size: int = PAGE_LIMIT) -> str:
+def boundary_statement(
+    record_type: RecordType, low: int | None, high: int | None, batch_size: int = PAGE_LIMIT, *, begun: int = 0
+) -> str:
     """One row for each full batch of keys in ``low < key <= high``: the batch's last key, as ``last_key``, ascending.
 
     A page of 1000 rows plans 1000 batches; to go on, ask again with ``low`` = the last ``last_key``. Of a derived type
     it is the parent of every so many-th record, more than once for a parent with many; ``place`` says which one.
+    ``begun``: records that the first batch has already.
     """
     order = _order(record_type)
     numbered = f"SELECT {_ranged(record_type)} AS last_key, ROW_NUMBER() OVER (ORDER BY {order}) AS place"
+    place = f"b.place + {int(begun)}" if begun else "b.place"
     return (
         "SELECT b.last_key AS last_key, b.place AS place "  # noqa: S608 - names checked
         f"FROM ({numbered} {_source(record_type, low, high)}) b "
-        f"WHERE MOD(b.place, {_positive(batch_size)}) = 0 ORDER BY b.place ASC"
+        f"WHERE MOD({place}, {_positive(batch_size)}) = 0 ORDER BY b.place ASC"
     )
 
 

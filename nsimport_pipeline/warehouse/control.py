@@ -71,6 +71,9 @@ import_record_types = Table(
     Column("denied", Boolean, nullable=False, server_default="0"),
     Column("planned", Boolean, nullable=False),
     Column("parents", JSON),
+    # Of changes only: those from then on. Any: the watermark that the import leaves.
+    Column("changed_since", _Timestamp),
+    Column("changed_until", _Timestamp),
     Column("planning_number", Integer, nullable=False),
     Column("planning_attempts", Integer, nullable=False),
     Column("planning_not_before", _Timestamp),
@@ -127,6 +130,8 @@ wave_batches = Table(
     Column("rows_upserted", Integer, nullable=False, server_default="0"),
     Column("rows_rejected", Integer, nullable=False, server_default="0"),
     Column("rows_deleted", Integer, nullable=False, server_default="0"),
+    # Of an incremental import: rows changed by partition.
+    Column("touched", JSON(none_as_null=True)),
     Column("requests", Integer, nullable=False, server_default="0"),
     Column("retries", Integer, nullable=False, server_default="0"),
     Column("statements", Integer, nullable=False, server_default="0"),

@@ -26,13 +26,13 @@ def highest_rows(connection: Connection, tables: Mapping[str, Table]) -> dict[st
     return highest
 
 
-def parents_there(connection: Connection, tables: Sequence[Table], low: int, high: int) -> set[int]:
-    """The ids ``low < refid <= high`` that are live rows of one of ``tables``."""
-    if not tables:
+def parents_there(connection: Connection, tables: Sequence[Table], ids: Collection[int]) -> set[int]:
+    """Those of ``ids``, a batch's, that are live rows of one of ``tables``."""
+    if not tables or not ids:
         return set()
+    wanted = sorted(ids)
     statements = [
-        select(table.c.refid).where(table.c.refid > low, table.c.refid <= high, table.c.deleted_at.is_(None))
-        for table in tables
+        select(table.c.refid).where(table.c.refid.in_(wanted), table.c.deleted_at.is_(None)) for table in tables
     ]
     return set(connection.scalars(union(*statements)))
 
@@ -46,19 +46,22 @@ def delete_unwritten(
     *,
     import_id: str,
     present: Collection[int],
-) -> int:
-    """Delete the rows of parents ``low < column <= high`` that this import did not write, and return how many.
+    parents: Collection[int] | None = None,
+) -> list[int]:
+    """Delete the rows of parents ``low < column <= high`` that this import did not write; returns each one's parent.
 
-    Meant for the transaction that wrote all of them. ``present``: refids NetSuite sent whose rows could not be written.
+    Meant for the transaction that wrote all of them. ``present``: refids NetSuite sent whose rows were not written.
+    ``parents``: only the rows of these, a batch's.
     """
     # Looked for first: a DELETE would lock the whole range of parents, also where nothing is to be deleted.
-    statement = select(table.c.refid).where(
-        table.c[column] > low, table.c[column] <= high, table.c.import_id != import_id
-    )
-    gone = sorted(set(connection.scalars(statement)) - set(present))
+    of = [table.c[column] > low, table.c[column] <= high] if parents is None else [table.c[column].in_(sorted(parents))]
+    statement = select(table.c.refid, table.c[column]).where(*of, table.c.import_id != import_id)
+    kept = set(present)
+    parent_of = {refid: parent for refid, parent in connection.execute(statement) if refid not in kept}
+    gone = sorted(parent_of)
     for start in range(0, len(gone), _CHUNK):
         connection.execute(delete(table).where(table.c.refid.in_(gone[start : start + _CHUNK])))
-    return len(gone)
+    return list(parent_of.values())
 
 
 def delete_beyond(connection: Connection, table: Table, column: str, high: int | None) -> int:

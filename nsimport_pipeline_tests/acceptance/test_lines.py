@@ -99,3 +99,51 @@ def test_a_line_deleted_in_netsuite_is_gone_after_the_next_import(
     assert (lines["level"], lines["in_sync"]) == (0, True)
     assert lines["records"]["deleted"] > 0
     assert lines_in_table(installation) == lines_at_netsuite(installation)
+
+
+def incremental(installation: Environment) -> tuple[dict[str, Any], str]:
+    """An incremental import of all that is there: its status, and what the command said."""
+    arguments = ("invoice", "transaction_line", "--mode", "incremental", "--tenant", TENANT, "--wait")
+    done = installation.nsimport("import", *arguments, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    status: dict[str, Any] = installation.json("status", done.stdout.splitlines()[0])
+    return status, done.stdout + done.stderr
+
+
+def materialized(installation: Environment, import_id: str) -> set[tuple[str, str]]:
+    """The partitions that an import shows in Dagster as materialized."""
+    with installation.dagster() as instance:
+        entries = [
+            record.event_log_entry.asset_materialization
+            for run in instance.get_runs(dg.RunsFilter(tags={"nsimport/import": import_id}))
+            for record in instance.get_records_for_run(run.run_id).records
+        ]
+    return {(entry.asset_key.path[-1], str(entry.partition)) for entry in entries if entry is not None}
+
+
+def test_nothing_changed_nothing_is_written_or_materialized_and_that_is_said(
+    installation: Environment, imported: dict[str, Any]
+) -> None:
+    before = installation.query("SELECT MAX(imported_at) AS at FROM invoices")
+    status, said = incremental(installation)
+    assert status["state"] == "completed"
+    assert status["reason"] == "nothing was changed since the last import"
+    assert {entry["records"]["imported"] for entry in status["record_types"]} == {0}
+    assert materialized(installation, status["import_id"]) == set()
+    assert installation.query("SELECT MAX(imported_at) AS at FROM invoices") == before
+    assert "nothing was changed" in said
+
+
+def test_what_was_changed_and_only_that_arrives_and_its_partition_is_materialized(
+    installation: Environment, imported: dict[str, Any]
+) -> None:
+    (one,) = installation.query("SELECT MAX(refid) AS refid, COUNT(*) AS n FROM invoices")
+    now = "date_trunc('second', timezone('UTC', now()))"
+    where = f"id = {one['refid']}"
+    installation.simulator.sql(f"UPDATE transaction SET memo = 'paid', lastmodifieddate = {now} WHERE {where}")
+    status, _ = incremental(installation)
+    by_name = {entry["name"]: entry["records"] for entry in status["record_types"]}
+    assert {name for name, records in by_name.items() if records["imported"]} == {"invoice"}
+    assert by_name["invoice"] == {"expected": 1, "imported": 1, "rejected": 0, "deleted": 0}
+    assert materialized(installation, status["import_id"]) == {("invoice", "0")}
+    assert installation.query(f"SELECT memo FROM invoices WHERE refid = {one['refid']}") == [{"memo": "paid"}]

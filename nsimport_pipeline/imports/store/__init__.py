@@ -86,6 +86,7 @@ from nsimport_pipeline.imports.store.plans import (
     update_type_plans,
 )
 from nsimport_pipeline.imports.store.totals import batch_counts, failed_batches, recent_work
+from nsimport_pipeline.imports.store.watermarks import watermarks
 from nsimport_pipeline.imports.store.wave_steps import dispatch_batches, move_wave, regroup, waves
 
 __all__ = [
@@ -165,5 +166,6 @@ __all__ = [
     "unplan",
     "update_type_plans",
     "usual_pace",
+    "watermarks",
     "waves",
 ]

@@ -88,7 +88,9 @@ def final_counts(connection: Connection, import_ids: Sequence[str], still_open: 
     """The final count of each record type by the first of these imports that has one, or is still to take it."""
     table = import_record_types
     columns = (table.c.record_type, table.c.import_id, table.c.source_count, table.c.table_count, table.c.in_sync)
-    rows = connection.execute(select(*columns).where(table.c.import_id.in_(import_ids))).all()
+    # Of changes only nothing is counted.
+    whole = table.c.changed_since.is_(None)
+    rows = connection.execute(select(*columns).where(table.c.import_id.in_(import_ids), whole)).all()
     order = {import_id: position for position, import_id in enumerate(import_ids)}
     newest: dict[str, FinalCount] = {}
     for name, import_id, source, there, in_sync in sorted(rows, key=lambda row: order[row.import_id]):

@@ -56,10 +56,11 @@ def batches_of(
     ]
 
 
-def latest_settled(connection: Connection, import_ids: Sequence[str]) -> list[tuple[str, BatchRecord]]:
-    """Of each partition the batch that was completed or failed last in one of these imports, and that import.
+def latest_settled(connection: Connection, import_ids: Sequence[str]) -> dict[tuple[str, str], tuple[str, BatchRecord]]:
+    """By record type and partition: the batch completed or failed last in one of these imports, and that import.
 
-    Not of those that another of them still has to do: what became of it before is not the last word then.
+    Not of those that another of them still has to do: what became of it before is not the last word then. A batch of
+    changes counts for the partitions in which it changed rows.
     """
     table = wave_batches
     settled = [BatchState.COMPLETED.value, BatchState.FAILED.value]
@@ -72,12 +73,14 @@ def latest_settled(connection: Connection, import_ids: Sequence[str]) -> list[tu
             .order_by(table.c.finished_at, table.c.id)
         )
         for row in connection.execute(statement).mappings():
-            latest[row["record_type"], row["partition_key"]] = (row["import_id"], batch_of(row))
+            keys = [row["partition_key"]] if row["touched"] is None else list(row["touched"])
+            for key in keys:
+                latest[row["record_type"], key] = (row["import_id"], batch_of(row))
         to_do = select(table.c.record_type, table.c.partition_key).where(
             table.c.import_id.in_(ids), table.c.status.not_in([state.value for state in TERMINAL_BATCHES])
         )
         unsettled |= {(record_type, key) for record_type, key in connection.execute(to_do)}
-    return [found for place, found in latest.items() if place not in unsettled]
+    return {place: found for place, found in latest.items() if place not in unsettled}
 
 
 def claim_batch(connection: Connection, batch: BatchRecord, run_id: str, now: datetime) -> bool:

@@ -15,6 +15,7 @@ from nsimport_pipeline.imports.states import (
     WaveState,
 )
 from nsimport_pipeline.imports.store.rows import aware, naive, range_of
+from nsimport_pipeline.imports.store.watermarks import advance_watermark
 from nsimport_pipeline.imports.waves import PlannedWave
 from nsimport_pipeline.warehouse.control import (
     import_jobs,
@@ -38,6 +39,8 @@ def insert_type_plans(connection: Connection, import_id: str, plans: Iterable[Ty
             "denied": plan.denied,
             "planned": plan.planned,
             "parents": sql_null() if plan.parents is None else dict(plan.parents),
+            "changed_since": naive(plan.changed_since),
+            "changed_until": naive(plan.changed_until),
             "planning_number": plan.attempt_number,
             "planning_attempts": plan.attempts,
             "planning_not_before": naive(plan.not_before),
@@ -75,6 +78,8 @@ def type_plans(connection: Connection, import_id: str) -> list[TypePlan]:
             checks=tuple(Check(**check) for check in row["checks"] or ()),
             planned=bool(row["planned"]),
             parents=row["parents"],
+            changed_since=aware(row["changed_since"]),
+            changed_until=aware(row["changed_until"]),
             attempt_number=row["planning_number"],
             attempts=row["planning_attempts"],
             not_before=aware(row["planning_not_before"]),
@@ -96,6 +101,7 @@ def set_derived_plan(connection: Connection, import_id: str, plan: TypePlan) -> 
         denied=plan.denied,
         planned=True,
         parents=dict(plan.parents or {}),
+        changed_since=naive(plan.changed_since),
         planning_not_before=None,
     )
 
@@ -211,7 +217,10 @@ def record_checks(
     in_sync: bool | None,
     now: datetime,
 ) -> None:
-    """Keep what the checks of a record type said, and both sides of the final count; None if it was not taken."""
+    """Keep what the checks of a record type said, and both sides of the final count; None if it was not taken.
+
+    Its watermark moves with it, if all of its batches are in.
+    """
     table = import_record_types
     connection.execute(
         update(table)
@@ -224,6 +233,7 @@ def record_checks(
             checked_at=naive(now),
         )
     )
+    advance_watermark(connection, import_id, record_type, now)
 
 
 def insert_waves(connection: Connection, import_id: str, waves: Iterable[PlannedWave]) -> None:

@@ -1,0 +1,345 @@
+"""Incremental imports of a simulated account into real databases: what was changed arrives, and nothing else moves."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import Engine
+
+from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.batch import Result, RetryLog, Step, Workshop
+from nsimport_pipeline.imports.changes import changes_since
+from nsimport_pipeline.imports.columns import Columns
+from nsimport_pipeline.imports.execute import Throttle, execute
+from nsimport_pipeline.imports.finish import take_checks, take_checks_of_changes
+from nsimport_pipeline.imports.plan import Plan, make_plan
+from nsimport_pipeline.imports.records import Mode
+from nsimport_pipeline.imports.settle import settle
+from nsimport_pipeline.imports.snapshot import Rules
+from nsimport_pipeline.imports.start import Request, open_import, write_plan
+from nsimport_pipeline.imports.states import ImportState
+from nsimport_pipeline.netsuite.client import NetSuiteClient
+from nsimport_pipeline.netsuite.suiteql import changed_within, selected
+from nsimport_pipeline.record_types.criteria import load_catalog
+from nsimport_pipeline.settings import Tenant
+from nsimport_pipeline.simulator.options import SimulatorOptions
+from nsimport_pipeline.simulator.process import SimulatorThread
+from nsimport_pipeline.warehouse.engine import make_engine
+from nsimport_pipeline.warehouse.migrate import ensure_control_tables
+from nsimport_pipeline.warehouse.schema import ensure_table, target_table
+
+CATALOG = load_catalog()
+CUSTOMER = CATALOG["customer"]
+TABLE = target_table(CUSTOMER)
+LINKS = CATALOG["customer_subsidiary"]
+"""A record type that does not say when a record was changed."""
+RECORDS = 3300
+DAY = timedelta(days=1)
+MIDNIGHT = datetime(2031, 7, 2, 7, tzinfo=UTC)
+"""Where the account is. Later than any record there is at first."""
+ENTRY = "INSERT INTO customer BY NAME (SELECT c.* REPLACE (c.id + {up} AS id, {at} AS lastmodifieddate) FROM customer c"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatorThread]:
+    rows = {"*": 20, "customer": RECORDS, "customer_subsidiary": 1500}
+    with SimulatorThread(SimulatorOptions(credentials=tmp_path_factory.mktemp("simulator"), rows=rows)) as simulator:
+        yield simulator
+
+
+class Bench:
+    """One database that is kept in step; an import is planned, worked on and settled in one go."""
+
+    def __init__(self, engine: Engine, simulator: SimulatorThread) -> None:
+        self.engine = engine
+        self.simulator = simulator
+        document: dict[str, Any] = {
+            "name": "acme",
+            "account": simulator.options.account,
+            "base_url": simulator.base_url,
+            "auth": simulator.credentials.tba,
+            "warehouse_url": "sqlite://",
+        }
+        self.tenant = Tenant.model_validate(document)
+        self.client = NetSuiteClient(self.tenant)
+        self.number = 0
+        ensure_control_tables(engine)
+        for name in ("customer", LINKS.name):
+            ensure_table(engine, CATALOG[name])
+
+    def run(
+        self,
+        at: datetime,
+        *,
+        mode: Mode = "incremental",
+        name: str = "customer",
+        overlap: timedelta = DAY,
+        fail: int = 0,
+    ) -> tuple[Plan, list[Result]]:
+        """An import at ``at`` by NetSuite's clock, from its plan to its end; ``fail`` of its batches do not make it."""
+        self.number += 1
+        self.job = open_import(
+            self.engine, self.tenant, Request((name,), (name,), mode), now=at, suffix=f"{self.number:04}"
+        )
+        record_type = CATALOG[name]
+        with self.engine.connect() as connection:
+            mark, pinned = store.watermarks(connection).get(name), store.pinned_ranges(connection, name)
+        changes = None
+        if mode == "incremental":
+            changes = changes_since(record_type, mark, pinned, until=at, overlap=overlap)
+        before = self.simulator.stats(log=False)["requests"]
+        plan = make_plan(
+            CATALOG, [name], client=self.client, wave_size=300, batch_sizes={}, workers=1,
+            changes={} if changes is None else {name: changes},
+        )  # fmt: skip
+        write_plan(self.engine, self.job, plan, tables={name: target_table(record_type)}, until=at, now=at)
+        results = self.work(at, fail)
+        self.requests = self.simulator.stats(log=False)["requests"] - before
+        return plan, results
+
+    def work(self, at: datetime, fail: int = 0) -> list[Result]:
+        settle(self.engine, self.job.import_id, rules=Rules(), now=lambda: at, runs=list)
+        with self.engine.connect() as connection:
+            (planned,) = store.type_plans(connection, self.job.import_id)
+            pinned = store.pinned_ranges(connection, planned.record_type)
+            batches = [b for b in store.batches(connection, self.job.import_id) if not b.terminal]
+        whole = CATALOG[planned.record_type]
+        record_type = whole
+        if planned.changed_since and planned.changed_until:
+            record_type = changed_within(whole, planned.changed_since, planned.changed_until)
+        throttle = Throttle(1)
+        step = Step(pinned, whole=planned.changed_since is None) if self.job.mode == "incremental" else None
+        shop = Workshop(
+            job=self.job, record_type=record_type, client=self.client, engine=self.engine, table=target_table(whole),
+            columns=Columns(selected(record_type)), retries=RetryLog(throttle), run_id="run", timezone=ZoneInfo("UTC"),
+            date_format="M/D/YYYY", store_raw=True, rules=self.tenant.retries, sleep=lambda seconds: None, step=step,
+            now=lambda: at,
+        )  # fmt: skip
+        if fail:
+            batches, lost = batches[fail:], batches[:fail]
+            with self.engine.begin() as connection:
+                store.cancel_batches(connection, self.job.import_id, at, [b.state for b in lost])
+        results = list(execute(batches, shop, slots=None, throttle=throttle, stop=threading.Event()))
+        assert {result.outcome for result in results} <= {"completed"}
+        with self.engine.begin() as connection:
+            if batches and planned.changed_since:
+                checks = take_checks_of_changes(self.engine, self.job.import_id, whole, rejected_share=1)
+                store.record_checks(
+                    connection, self.job.import_id, whole.name, checks, source_count=None, table_count=None,
+                    in_sync=True, now=at,
+                )  # fmt: skip
+            elif batches:
+                source = self.client.count(whole, None, planned.upper_bound).n
+                count, checks = take_checks(
+                    self.engine, self.job.import_id, whole, CATALOG, source=source, rejected_share=1
+                )
+                assert count is not None
+                store.record_checks(
+                    connection, self.job.import_id, whole.name, checks, source_count=count.source,
+                    table_count=count.table, in_sync=count.in_sync, now=at,
+                )  # fmt: skip
+        settle(self.engine, self.job.import_id, rules=Rules(), now=lambda: at, runs=list)
+        return results
+
+    @property
+    def state(self) -> ImportState:
+        with self.engine.connect() as connection:
+            job = store.find_job(connection, self.job.import_id)
+        assert job is not None
+        return job.state
+
+    def watermark(self, name: str = "customer") -> datetime | None:
+        with self.engine.connect() as connection:
+            mark = store.watermarks(connection).get(name)
+        return mark and mark.modified_at
+
+    def pinned(self) -> list[tuple[str, int, int]]:
+        with self.engine.connect() as connection:
+            return [(r.partition_key, r.low, r.high) for r in store.pinned_ranges(connection, "customer")]
+
+    def stored(self, column: str = "phone", table: sa.Table = TABLE) -> dict[int, Any]:
+        with self.engine.connect() as connection:
+            statement = sa.select(table.c.refid, table.c[column]).where(table.c.deleted_at.is_(None))
+            return {row[0]: row[1] for row in connection.execute(statement)}
+
+    def at_netsuite(self) -> dict[int, Any]:
+        statement = "SELECT t.id AS id, t.phone AS phone FROM customer t ORDER BY t.id ASC"
+        return {int(i["id"]): i.get("phone") for page in self.client.pages(statement) for i in page.items}
+
+    def change(self, where: str, at: datetime, phone: str = "1") -> int:
+        """Give customers another telephone number at ``at``."""
+        return self.simulator.sql(
+            f"UPDATE customer SET phone = '{phone}', lastmodifieddate = {moment(at)} WHERE {where}"
+        )[0]
+
+    def add(self, ids: Sequence[int], at: datetime) -> None:
+        """New customers, like one there is but for the id."""
+        self.simulator.sql(
+            f"INSERT INTO customer BY NAME (SELECT c.* REPLACE (n.id AS id, {moment(at)} AS lastmodifieddate) FROM"
+            f" (SELECT * FROM customer ORDER BY id LIMIT 1) c, (SELECT unnest({list(ids)}) AS id) n)"
+        )
+
+
+def moment(at: datetime) -> str:
+    return f"TIMESTAMP '{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}'"
+
+
+def changed(results: Sequence[Result]) -> dict[str, int]:
+    """Rows changed by partition."""
+    return {key: rows for result in results for key, rows in (result.stats.touched or {}).items()}
+
+
+@pytest.fixture
+def bench(running: SimulatorThread, warehouse_url: str) -> Iterator[Bench]:
+    engine = make_engine(warehouse_url, pool_size=3)
+    running.sql(f"UPDATE customer SET lastmodifieddate = {moment(MIDNIGHT - 40 * DAY)}")
+    made = Bench(engine, running)
+    made.run(MIDNIGHT - 30 * DAY, mode="full")
+    yield made
+    running.sql(f"DELETE FROM customer WHERE lastmodifieddate > {moment(MIDNIGHT - 40 * DAY)} AND id > 900000")
+    made.client.close()
+    engine.dispose()
+
+
+def test_nothing_changed_nothing_done(bench: Bench) -> None:
+    assert bench.watermark() == MIDNIGHT - 30 * DAY
+    before = bench.stored("imported_at"), bench.pinned()
+    plan, results = bench.run(MIDNIGHT)
+    assert (plan.batches, results, bench.requests) == (0, [], 1)
+    assert bench.state is ImportState.COMPLETED
+    assert bench.watermark() == MIDNIGHT
+    assert (bench.stored("imported_at"), bench.pinned()) == before
+
+
+def test_few_changes_among_many_records_cost_few_requests_and_touch_few_partitions(bench: Bench) -> None:
+    bench.run(MIDNIGHT)
+    before = bench.stored("imported_at")
+    ids = sorted(bench.stored())
+    wanted = {ids[5], ids[6], ids[1500], ids[3299]}
+    bench.change(f"id IN ({', '.join(map(str, wanted))})", MIDNIGHT + timedelta(minutes=5))
+    plan, results = bench.run(MIDNIGHT + timedelta(minutes=15))
+    assert (plan.batches, bench.requests) == (1, 2)
+    assert changed(results) == {"0": 2, "1000": 1, "3000": 1}
+    assert results[0].stats.rows_upserted == 4
+    now = bench.stored("imported_at")
+    assert {refid for refid, at in now.items() if at != before[refid]} == wanted
+    assert bench.stored() == bench.at_netsuite()
+
+    # Once more: the overlap has them read again, and not written again.
+    plan, results = bench.run(MIDNIGHT + timedelta(minutes=30))
+    assert plan.records == 4
+    assert (changed(results), results[0].stats.rows_read, results[0].stats.rows_upserted) == ({}, 4, 0)
+    assert bench.stored("imported_at") == now
+    assert bench.state is ImportState.COMPLETED
+
+
+def test_new_records_fill_the_last_partition_and_open_others(bench: Bench) -> None:
+    first = bench.pinned()
+    top = first[-1][2]
+    bench.add(range(1_000_000, 1_000_100), MIDNIGHT)
+    _, results = bench.run(MIDNIGHT + timedelta(minutes=1))
+    assert bench.pinned() == [*first[:-1], ("3000", first[-1][1], 1_000_099)]
+    assert changed(results) == {"3000": 100}
+    assert bench.requests == 3
+    bench.add(range(1_001_000, 1_003_000), MIDNIGHT + timedelta(minutes=2))
+    _, results = bench.run(MIDNIGHT + timedelta(minutes=3))
+    # 600 of the 2000 fill it up.
+    opened = bench.pinned()[-3:]
+    assert opened == [
+        ("3000", first[-1][1], 1_001_599),
+        ("4000", 1_001_599, 1_002_599),
+        ("5000", 1_002_599, 1_002_999),
+    ]
+    assert changed(results) == {"3000": 600, "4000": 1000, "5000": 400}
+    assert bench.stored() == bench.at_netsuite()
+    assert top < 1_000_000
+
+
+def test_thousands_changed_in_one_second_all_arrive(bench: Bench) -> None:
+    bench.run(MIDNIGHT)
+    count = bench.change("id % 8 <> 1", MIDNIGHT + timedelta(seconds=1), "9")
+    _, results = bench.run(MIDNIGHT + timedelta(minutes=15), overlap=timedelta(0))
+    assert sum(changed(results).values()) == count > 2500
+    assert bench.stored() == bench.at_netsuite()
+    assert bench.requests <= 2 + -(-count // 800)
+
+
+@pytest.mark.parametrize("offset", [-61, -1, 0, 1, 61], ids=str)
+@pytest.mark.parametrize(
+    "around",
+    [MIDNIGHT, datetime(2031, 11, 2, 9, tzinfo=UTC), datetime(2032, 3, 14, 10, tzinfo=UTC)],
+    ids=["midnight", "the clock goes back", "the clock goes forward"],
+)
+def test_no_hour_of_the_account_is_lost(bench: Bench, around: datetime, offset: int) -> None:
+    """Without any overlap: a change belongs to the import before it or the one after."""
+    edge = around + timedelta(minutes=offset)
+    bench.run(edge, overlap=timedelta(0))
+    (wanted,) = sorted(bench.stored())[:1]
+    bench.change(f"id = {wanted}", edge, "at the edge")
+    bench.change(f"id = {wanted + 1}", edge + timedelta(seconds=1), "after it")
+    _, results = bench.run(edge + timedelta(hours=1), overlap=timedelta(0))
+    assert sum(changed(results).values()) == len(bench.at_netsuite().keys() & {wanted, wanted + 1})
+    assert bench.stored() == bench.at_netsuite()
+
+
+def test_what_is_committed_late_is_caught_by_the_overlap(bench: Bench) -> None:
+    bench.run(MIDNIGHT)
+    bench.run(MIDNIGHT + timedelta(minutes=15))
+    (late,) = sorted(bench.stored())[7:8]
+    bench.change(f"id = {late}", MIDNIGHT + timedelta(minutes=1), "late")
+    bench.run(MIDNIGHT + timedelta(minutes=30))
+    assert bench.stored()[late] == "late"
+
+
+def test_a_record_that_comes_back_is_undeleted(bench: Bench) -> None:
+    (gone,) = sorted(bench.stored())[3:4]
+    with bench.engine.begin() as connection:
+        connection.execute(sa.update(TABLE).where(TABLE.c.refid == gone).values(deleted_at=datetime(2031, 1, 1)))
+    bench.simulator.sql(f"UPDATE customer SET lastmodifieddate = {moment(MIDNIGHT)} WHERE id = {gone}")
+    bench.run(MIDNIGHT + timedelta(minutes=1))
+    assert gone in bench.stored()
+
+
+def test_the_watermark_waits_for_batches_that_failed(bench: Bench) -> None:
+    bench.run(MIDNIGHT)
+    bench.change("id % 2 = 0", MIDNIGHT + timedelta(minutes=1), "2")
+    bench.run(MIDNIGHT + timedelta(minutes=15), fail=1)
+    assert bench.watermark() == MIDNIGHT
+    bench.run(MIDNIGHT + timedelta(minutes=30), overlap=timedelta(0))
+    assert bench.watermark() == MIDNIGHT + timedelta(minutes=30)
+    assert bench.stored() == bench.at_netsuite()
+
+
+def test_a_type_that_does_not_say_when_is_reloaded_whole_and_written_where_it_differs(bench: Bench) -> None:
+    table, name = target_table(LINKS), LINKS.name
+    bench.run(MIDNIGHT, mode="full", name=name)
+    before = bench.stored("imported_at", table)
+    bench.run(MIDNIGHT + DAY, name=name)
+    assert bench.stored("imported_at", table) == before
+    ids = sorted(before)
+    bench.simulator.sql(f"DELETE FROM {LINKS.source.from_} WHERE {LINKS.source.key} = {ids[1200]}")
+    _, results = bench.run(MIDNIGHT + 2 * DAY, name=name)
+    assert changed(results) == {"1000": 1}
+    assert set(bench.stored("refid", table)) == set(ids) - {ids[1200]}
+    assert bench.watermark(name) == MIDNIGHT + 2 * DAY
+
+
+def test_batches_of_changes_that_are_tried_again_leave_the_partitions_as_they_are(bench: Bench) -> None:
+    bench.change("id % 3 = 0", MIDNIGHT, "3")
+    bench.run(MIDNIGHT + timedelta(minutes=1), fail=1)
+    partitions = bench.pinned()
+    from nsimport_pipeline.imports.steer import resume_import
+
+    assert bench.state is not ImportState.COMPLETED
+    with bench.engine.begin() as connection:
+        job = store.find_job(connection, bench.job.import_id)
+    assert job is not None
+    resume_import(bench.engine, job, now=MIDNIGHT + timedelta(minutes=2))
+    bench.work(MIDNIGHT + timedelta(minutes=3))
+    assert bench.state is ImportState.COMPLETED
+    assert bench.pinned() == partitions
+    assert bench.stored() == bench.at_netsuite()
