@@ -200,7 +200,7 @@ def _count(record_type: RecordType, client: Querier, changes: Changes | None) ->
         return client.count(record_type), 1
     try:
         return client.count(changes.of(record_type)), 1
-    except (AccessDenied, RecordNotAvailable, UnsupportedSearch):
+    except (AccessDenied, RecordNotAvailable):
         raise
     except (PermanentError, ServerError):
         return client.count(record_type), 2

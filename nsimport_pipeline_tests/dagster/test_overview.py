@@ -126,7 +126,6 @@ def test_an_import_that_is_not_there_is_said_on_the_first_line(instance: dg.Dags
         ({"record_types": []}, "no record type is named"),
         ({"record_types": ["curency"]}, "did you mean currency"),
         ({"record_types": ["currency"], "wave_size": 0}, "a wave of 0 batches cannot be: give 1 to 10,000"),
-        ({"record_types": ["currency"], "mode": "incremental"}, "not available in this version"),
         ({"record_types": ["currency"], "tenant": "acne"}, "unknown tenant 'acne'"),
         ({"record_types": ["currency"]}, "currency is already being imported for tenant 'acme' by"),
     ],

@@ -2,7 +2,8 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -11,22 +12,24 @@ import sqlalchemy as sa
 from sqlalchemy import Engine
 
 from nsimport_pipeline.imports import store
-from nsimport_pipeline.imports.batch import Result, RetryLog, Workshop
+from nsimport_pipeline.imports.batch import Result, RetryLog, Step, Workshop
+from nsimport_pipeline.imports.changes import changes_since
 from nsimport_pipeline.imports.columns import Columns
 from nsimport_pipeline.imports.derived import narrowed, plan_derived
 from nsimport_pipeline.imports.execute import Throttle, execute
 from nsimport_pipeline.imports.finish import take_checks
 from nsimport_pipeline.imports.plan import make_plan
-from nsimport_pipeline.imports.records import ImportJob, TypePlan
+from nsimport_pipeline.imports.records import ImportJob, KeyRange, Mode, TypePlan
 from nsimport_pipeline.imports.settle import settle
 from nsimport_pipeline.imports.snapshot import Rules
 from nsimport_pipeline.imports.start import Request, open_import, write_plan
 from nsimport_pipeline.netsuite.client import NetSuiteClient
-from nsimport_pipeline.netsuite.suiteql import selected
+from nsimport_pipeline.netsuite.suiteql import changed_within, selected
 from nsimport_pipeline.record_types.criteria import load_catalog
 from nsimport_pipeline.settings import Tenant
 from nsimport_pipeline.simulator.options import SimulatorOptions
 from nsimport_pipeline.simulator.process import SimulatorThread
+from nsimport_pipeline.warehouse.control import sync_watermarks
 from nsimport_pipeline.warehouse.engine import make_engine
 from nsimport_pipeline.warehouse.migrate import ensure_control_tables
 from nsimport_pipeline.warehouse.schema import ensure_table, target_table
@@ -83,13 +86,20 @@ class Bench:
             rows = [{"refid": int(item["id"]), "import_id": "before"} for item in self.client.query(statement).items]
             connection.execute(sa.insert(table), rows)
 
-    def run(self) -> tuple[ImportJob, TypePlan, list[Result]]:
-        """An import of the lines alone, from its plan to its final count."""
+    def run(self, until: datetime | None = None) -> tuple[ImportJob, TypePlan, list[Result]]:
+        """An import of the lines alone, from its plan to its final count; of what was changed ``until`` then, if so."""
         self.number += 1
-        request = Request((LINES.name,), (LINES.name,))
+        mode: Mode = "full" if until is None else "incremental"
+        request = Request((LINES.name,), (LINES.name,), mode)
         job = open_import(self.engine, self.tenant, request, now=START, suffix=f"{self.number:04}")
-        plan = make_plan(CATALOG, [LINES.name], client=self.client, wave_size=300, batch_sizes={}, workers=1, late=True)
-        write_plan(self.engine, job, plan, now=START)
+        with self.engine.connect() as connection:
+            mark, pinned = store.watermarks(connection).get(LINES.name), store.pinned_ranges(connection, LINES.name)
+        changes = until and changes_since(LINES, mark, pinned, until=until, overlap=timedelta(0), parents=PARENTS)
+        plan = make_plan(
+            CATALOG, [LINES.name], client=self.client, wave_size=300, batch_sizes={}, workers=1, late=True,
+            changes={LINES.name: changes} if changes else {},
+        )  # fmt: skip
+        write_plan(self.engine, job, plan, until=until or START, now=START)
         plan_derived(
             self.engine, job.import_id, LINES, PARENTS, attempt=1, client=self.client, batch_size=BATCH, now=START
         )
@@ -98,7 +108,13 @@ class Bench:
             (planned,) = store.type_plans(connection, job.import_id)
             batches = store.batches(connection, job.import_id)
         highest = planned.parents or {}
-        record_type = narrowed(LINES, PARENTS, highest)
+        whole = record_type = narrowed(LINES, PARENTS, highest)
+        step = None
+        if until is not None:
+            step = Step(self.pinned(), LINES.range_column, whole=planned.changed_since is None)
+        if planned.changed_since and until:
+            there = [parent for parent in PARENTS if parent.name in highest]
+            record_type = changed_within(whole, planned.changed_since, until, there)
         throttle = Throttle(1)
         shop = Workshop(
             job=job,
@@ -115,10 +131,11 @@ class Bench:
             rules=self.tenant.retries,
             sleep=lambda seconds: None,
             parents=[target_table(parent) for parent in PARENTS if parent.name in highest],
+            step=step,
         )
         results = list(execute(batches, shop, slots=None, throttle=throttle, stop=threading.Event()))
-        source = self.client.count(record_type, None, planned.upper_bound).n
-        count, checks = take_checks(self.engine, job.import_id, record_type, CATALOG, source=source, rejected_share=1.0)
+        source = self.client.count(whole, None, planned.upper_bound).n
+        count, checks = take_checks(self.engine, job.import_id, whole, CATALOG, source=source, rejected_share=1.0)
         assert count is not None
         assert count.in_sync, count
         with self.engine.begin() as connection:
@@ -128,6 +145,20 @@ class Bench:
             )  # fmt: skip
         settle(self.engine, job.import_id, rules=Rules(), now=lambda: START, runs=list)
         return job, planned, results
+
+    def pinned(self) -> list[KeyRange]:
+        with self.engine.connect() as connection:
+            return store.pinned_ranges(connection, LINES.name)
+
+    def marked(self, names: Iterable[str], at: datetime) -> None:
+        """Say that these record types are in step with NetSuite."""
+        with self.engine.begin() as connection:
+            connection.execute(sa.delete(sync_watermarks))
+            rows = [
+                {"record_type": name, "modified_at": at.replace(tzinfo=None), "refid": 0, "import_id": "before"}
+                for name in names
+            ]
+            connection.execute(sa.insert(sync_watermarks).values(updated_at=at.replace(tzinfo=None)), rows)
 
     def stored(self) -> Counter[int]:
         column = TABLE.c.transaction_id
@@ -205,3 +236,45 @@ def test_lines_and_parents_that_are_gone_take_their_rows_along(bench: Bench) -> 
 def test_lines_without_any_parent_here_are_none(bench: Bench) -> None:
     _, planned, results = bench.run()
     assert (planned.expected, planned.parents, results) == (0, {}, [])
+
+
+def test_lines_of_changed_orders_and_lines_changed_alone_are_replaced_as_sets(bench: Bench) -> None:
+    for name in LINES.derived_from:
+        bench.have(name)
+    bench.marked(LINES.derived_from, START)
+    old = f"TIMESTAMP '{START - timedelta(days=90):%Y-%m-%d %H:%M:%S}'"
+    bench.simulator.sql(
+        f"UPDATE transaction SET lastmodifieddate = {old}", f"UPDATE transactionline SET linelastmodifieddate = {old}"
+    )
+    bench.run()
+    with bench.engine.connect() as connection:
+        assert store.watermarks(connection)[LINES.name].modified_at == START
+        before = dict(connection.execute(sa.select(TABLE.c.refid, TABLE.c.imported_at)).all())
+    _, planned, results = bench.run(START + timedelta(minutes=1))
+    assert (planned.expected, results) == (0, [])
+
+    orders = sorted(bench.stored())
+    edited, shortened, other = orders[0], orders[len(orders) // 2], orders[-1]
+    now = f"TIMESTAMP '{START + timedelta(minutes=5):%Y-%m-%d %H:%M:%S}'"
+    bench.marked([*LINES.derived_from, LINES.name], START + timedelta(minutes=1))
+    bench.simulator.sql(
+        f"UPDATE transactionline SET memo = 'alone', linelastmodifieddate = {now} WHERE uniquekey = "
+        f"(SELECT MIN(uniquekey) FROM transactionline WHERE transaction = {edited})",
+        f"UPDATE transaction SET lastmodifieddate = {now} WHERE id = {shortened}",
+        f"DELETE FROM transactionline WHERE uniquekey = (SELECT MAX(uniquekey) FROM transactionline WHERE transaction ="
+        f" {shortened})",
+        f"UPDATE transaction SET lastmodifieddate = {now} WHERE id = {other}",
+    )
+    _, planned, results = bench.run(START + timedelta(minutes=10))
+    assert bench.stored() == bench.at_netsuite(ALL)
+    assert planned.expected == sum(bench.stored()[order] for order in (edited, shortened, other))
+    with bench.engine.connect() as connection:
+        after = dict(connection.execute(sa.select(TABLE.c.refid, TABLE.c.imported_at)).all())
+        (line,) = connection.execute(sa.select(TABLE.c.refid).where(TABLE.c.memo == "alone")).scalars()
+    assert {refid for refid in after if after[refid] != before[refid]} == {line}
+    (gone,) = set(before) - set(after)
+    assert gone
+    changed = {key: rows for result in results for key, rows in (result.stats.touched or {}).items()}
+    places = [next(r.partition_key for r in bench.pinned() if r.low < order <= r.high) for order in (edited, shortened)]
+    assert changed == Counter(places)
+    assert sum(result.stats.requests for result in results) <= 2
