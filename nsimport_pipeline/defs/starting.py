@@ -20,6 +20,7 @@ from nsimport_pipeline.errors import ConfigurationError, RefusedError
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.account import Probed, Question, keep, outdated, probe
 from nsimport_pipeline.imports.changes import Changes, changes_since, upper_bound
+from nsimport_pipeline.imports.deletions import deleted_ids, gone
 from nsimport_pipeline.imports.plan import Plan, PlannedType, chosen_types, make_plan
 from nsimport_pipeline.imports.records import AccountType, ImportJob, Mode, new_import_id
 from nsimport_pipeline.imports.settle import settle
@@ -29,6 +30,7 @@ from nsimport_pipeline.netsuite.circuit import PROBE_STATEMENT
 from nsimport_pipeline.netsuite.client import NetSuiteClient
 from nsimport_pipeline.record_types.criteria import Catalog
 from nsimport_pipeline.settings import Tenant
+from nsimport_pipeline.warehouse.deletes import live_among
 from nsimport_pipeline.warehouse.engine import read_only
 from nsimport_pipeline.warehouse.schema import ensure_table, target_table
 
@@ -105,16 +107,20 @@ def _planned_import(
         on_opened(job.import_id)
         tables, renewed = _ensure_tables(asked, say)
         with asking(tenant, instance, engine) as clients:
-            changes = _changes(asked, job, clients, renewed) if asked.request.mode == "incremental" else {}
+            until, changes, gone = None, {}, {}
+            if asked.request.mode == "incremental":
+                until = _netsuites_time(job, clients)
+                changes = _changes(asked, until, renewed)
+                gone = _gone(asked, changes, tables, clients[1], say)
             made = plan(
                 asked, clients[1], late=True, changes=changes, on_planned=lambda planned: say(f"  {_planned(planned)}")
             )
-            until = upper_bound(job.created_at, clients[0].clock_apart)
+            until = until or upper_bound(job.created_at, clients[0].clock_apart)
             _probe_planned(asked, job, made, instance, clients, say)
     except BaseException as error:
         abandon(engine, job, str(error) or "planning was interrupted", now=_now())
         raise
-    return write_plan(engine, job, made, tables=tables, until=until, now=_now()), made
+    return write_plan(engine, job, made, tables=tables, until=until, gone=gone, now=_now()), made
 
 
 def plan(
@@ -150,13 +156,34 @@ def in_short(made: Plan) -> str:
     return f"planned: {made.records:,} records in {made.batches} batches and {len(made.waves)} waves"
 
 
-def _changes(
-    asked: Asked, job: ImportJob, clients: tuple[NetSuiteClient, SlottedClient], renewed: Collection[str]
-) -> dict[str, Changes]:
-    """What to ask for of the record types that need not be loaded whole, as those whose table is ``renewed`` do."""
+def _netsuites_time(job: ImportJob, clients: tuple[NetSuiteClient, SlottedClient]) -> datetime:
+    """When the import was asked for, by NetSuite's clock."""
     raw, patient = clients
     patient.query(PROBE_STATEMENT, limit=1)  # whatever it answers, it says what time it is
-    until = upper_bound(job.created_at, raw.clock_apart)
+    return upper_bound(job.created_at, raw.clock_apart)
+
+
+def _gone(
+    asked: Asked, changes: Mapping[str, Changes], tables: Mapping[str, Table], client: SlottedClient, say: Say
+) -> dict[str, list[int]]:
+    """The rows of these record types whose records NetSuite has deleted; lines go with their transactions."""
+    own = {name: changes[name] for name in changes if not asked.catalog[name].derived_from}
+    if not own:
+        return {}
+    since, until = min(one.since for one in own.values()), next(iter(own.values())).until
+    ids = deleted_ids(client, since, until)
+    if ids is None:
+        say("deletions cannot be seen: the role lacks the permission Lists > Deleted Records")
+    if not ids:
+        return {}
+    with read_only(asked.engine).connect() as connection:
+        live = {name: live_among(connection, tables[name], ids) for name in own}
+    found = {name: gone(client, asked.catalog[name], some) for name, some in live.items() if some}
+    return {name: some for name, some in found.items() if some}
+
+
+def _changes(asked: Asked, until: datetime, renewed: Collection[str]) -> dict[str, Changes]:
+    """What to ask for of the record types that need not be loaded whole, as those whose table is ``renewed`` do."""
     with read_only(asked.engine).connect() as connection:
         marks, known = store.watermarks(connection), store.account_types(connection)
         types = {name: resources.record_type(asked.tenant, name) for name in asked.request.chosen}

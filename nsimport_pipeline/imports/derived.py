@@ -7,7 +7,7 @@ However often it is tried, at once or one after another: the first that comes to
 nothing. An attempt has a number; one that was given up meanwhile is too late.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine
@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine
 from nsimport_pipeline.errors import AccessDenied, ImportFailure, RefusedError
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.changes import Changes, derived_since
+from nsimport_pipeline.imports.deletions import deleted_ids
 from nsimport_pipeline.imports.failures import after_failure
 from nsimport_pipeline.imports.plan import PlannedType, Querier, plan_type
 from nsimport_pipeline.imports.records import ImportJob, TypePlan
@@ -25,7 +26,7 @@ from nsimport_pipeline.record_types.criteria import RecordType
 from nsimport_pipeline.retry_settings import Retries
 from nsimport_pipeline.warehouse.engine import read_only
 from nsimport_pipeline.warehouse.migrate import serialise
-from nsimport_pipeline.warehouse.parents import delete_beyond, highest_rows
+from nsimport_pipeline.warehouse.parents import delete_bereft, delete_beyond, highest_rows, parents_there
 from nsimport_pipeline.warehouse.schema import target_table
 
 
@@ -65,7 +66,18 @@ def plan_derived(
     planned = plan_type(
         narrowed(record_type, parents, highest), plan.level, client=client, batch_size=batch_size, changes=changes
     )
-    return planned if write_derived(engine, import_id, record_type, planned, highest, attempt, now=now) else None
+    bereft = _bereft(engine, parents, changes, client)
+    written = write_derived(engine, import_id, record_type, planned, highest, attempt, bereft=bereft, now=now)
+    return planned if written else None
+
+
+def _bereft(engine: Engine, parents: Sequence[RecordType], changes: Changes | None, client: Querier) -> set[int]:
+    """Parents deleted in NetSuite that are not in the database; asked for only where their rows would stay."""
+    ids = deleted_ids(client, changes.since, changes.until) if changes is not None else None
+    if not ids:
+        return set()
+    with read_only(engine).connect() as connection:
+        return set(ids) - parents_there(connection, [target_table(parent) for parent in parents], ids)
 
 
 def write_derived(
@@ -76,11 +88,13 @@ def write_derived(
     highest: Mapping[str, int],
     attempt: int,
     *,
+    bereft: Collection[int] = (),
     now: datetime,
 ) -> bool:
     """Write record type, waves, batches and partitions in one transaction. False if it is too late for that.
 
-    Rows of parents beyond the plan's upper bound are deleted, as no batch would come across them; not by changes.
+    Rows of parents beyond the plan's upper bound are deleted, as no batch would come across them; not by changes,
+    but for those of the parents ``bereft``, which are gone.
     """
     with engine.begin() as connection:
         serialise(connection)
@@ -88,6 +102,8 @@ def write_derived(
         if wanted is None:
             return False
         job, plan = wanted
+        table, column = target_table(record_type), record_type.range_column
+        deleted = delete_bereft(connection, table, column, bereft) if bereft else 0
         store.set_derived_plan(
             connection,
             import_id,
@@ -100,12 +116,13 @@ def write_derived(
                 planned.denied,
                 parents=dict(highest),
                 changed_since=planned.since,
+                deleted=deleted,
             ),
         )
         if planned.unavailable is None:
             assert record_type.parent_field is not None  # noqa: S101 checked as the catalogue is loaded
             if planned.since is None:
-                delete_beyond(connection, target_table(record_type), record_type.range_column, planned.upper_bound)
+                delete_beyond(connection, table, column, planned.upper_bound)
             if planned.pins is not None:
                 store.pin_ranges(connection, import_id, {record_type.name: planned.pins})
             if not planned.ranges:

@@ -59,7 +59,9 @@ def status(
         "tenant": job.tenant,
         "mode": job.mode,
         "state": job.state.value,
-        "reason": _reason(connection, job, types, waves, circuit, stuck, now) if is_open else _ending(job, counts),
+        "reason": _reason(connection, job, types, waves, circuit, stuck, now)
+        if is_open
+        else _ending(job, types, counts),
         "created_at": _iso(job.created_at),
         "finished_at": _iso(job.finished_at),
         "progress": _progress(job, expected, settled),
@@ -156,9 +158,9 @@ def _reason(
     return f"{reason}; wave {wave} {Cause.STUCK}: nothing has moved since {since:%H:%M:%S} UTC"
 
 
-def _ending(job: ImportJob, counts: Sequence[RowMapping]) -> str:
+def _ending(job: ImportJob, types: Sequence[TypePlan], counts: Sequence[RowMapping]) -> str:
     step = job.mode == "incremental"
-    moved = any(int(row["imported"]) or int(row["deleted"]) for row in counts)
+    moved = any(int(row["imported"]) or int(row["deleted"]) for row in counts) or any(plan.deleted for plan in types)
     reasons = {
         ImportState.COMPLETED: "nothing was changed since the last import"
         if step and not moved
@@ -187,7 +189,7 @@ def _type_status(
             "expected": plan.expected,
             "imported": sum(int(row["imported"]) for row in own),
             "rejected": sum(int(row["rejected"]) for row in own),
-            "deleted": sum(int(row["deleted"]) for row in own),
+            "deleted": plan.deleted + sum(int(row["deleted"]) for row in own),
         },
         "in_sync": plan.in_sync,
         "checks": {

@@ -75,6 +75,8 @@ class TypePlan:
     """Of changes only: those from then on, by NetSuite's clock; None if all records are imported."""
     changed_until: datetime | None = None
     """When the import began, by NetSuite's clock: what was changed later is for the next one."""
+    deleted: int = 0
+    """Rows found to be gone from NetSuite as it was planned."""
     attempt_number: int = 1
     """Which attempt at planning it late is to be made, or under way."""
     attempts: int = 0

@@ -7,6 +7,7 @@ of NetSuite (``plan.py``), or anything after (``decide.py``).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 
 from sqlalchemy import Connection, Engine, Table
 
@@ -17,7 +18,7 @@ from nsimport_pipeline.imports.records import ImportJob, Mode, Origin, RunSpec, 
 from nsimport_pipeline.imports.states import ImportState, WaveState
 from nsimport_pipeline.imports.waves import PlannedWave
 from nsimport_pipeline.settings import Tenant
-from nsimport_pipeline.warehouse.deletes import live_rows, mark_absent_above
+from nsimport_pipeline.warehouse.deletes import live_rows, mark_absent_above, mark_gone
 from nsimport_pipeline.warehouse.migrate import serialise
 
 MANY_ROWS = 10
@@ -84,13 +85,14 @@ def write_plan(
     *,
     tables: Mapping[str, Table] | None = None,
     until: datetime | None = None,
+    gone: Mapping[str, Sequence[int]] = MappingProxyType({}),
     now: datetime,
 ) -> ImportJob:
     """Write record types, waves, batches and partitions in one transaction; the import is then pending.
 
     ``tables``: the imported tables by record type. Their rows beyond the plan's upper bound are marked deleted: no
     batch would come across them, and NetSuite no longer has them. ``until``: when NetSuite was asked, by its clock: the
-    watermark of what arrives whole.
+    watermark of what arrives whole. ``gone``: ids by record type that NetSuite does not have any more.
 
     Raises RefusedError, with nothing written, if it was cancelled or given up while it was being planned.
     """
@@ -98,6 +100,10 @@ def write_plan(
         if not store.move_import(connection, job.import_id, ImportState.PENDING, now):
             raise RefusedError(f"{job.import_id} was cancelled, or given up, while it was being planned")
         types = [_doubted(connection, planned, tables) for planned in plan.types]
+        stamp = now.replace(tzinfo=None)
+        deleted = {
+            name: mark_gone(connection, tables[name], ids, deleted_at=stamp) for name, ids in gone.items() if tables
+        }
         store.update_type_plans(
             connection,
             job.import_id,
@@ -112,6 +118,7 @@ def write_plan(
                     planned=p.planned,
                     changed_since=p.since,
                     changed_until=until,
+                    deleted=deleted.get(p.record_type, 0),
                 )
                 for p in types
             ],
@@ -130,9 +137,7 @@ def write_plan(
             if planned.unavailable or not planned.planned:
                 continue
             if tables is not None and planned.since is None:
-                mark_absent_above(
-                    connection, tables[planned.record_type], planned.upper_bound, deleted_at=now.replace(tzinfo=None)
-                )
+                mark_absent_above(connection, tables[planned.record_type], planned.upper_bound, deleted_at=stamp)
             if not planned.ranges:
                 store.record_checks(
                     connection,

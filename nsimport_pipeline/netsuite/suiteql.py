@@ -215,6 +215,25 @@ def key_page_statement(
     return page_statement(record_type, low, high, _identifying(record_type), after)
 
 
+def deleted_statement(since: datetime, until: datetime, after: int | None = None) -> str:
+    """The ids, as ``id``, of records of any kind deleted in that time, both ends included; those above ``after``."""
+    above = "" if after is None else f" AND d.recordid > {int(after)}"
+    own = _changed("d", "deleteddate", since, until)
+    return (
+        "SELECT d.recordid AS id FROM deletedrecord d "  # noqa: S608 - made of numbers and times
+        f"WHERE d.recordid IS NOT NULL AND {own}{above} GROUP BY d.recordid ORDER BY d.recordid ASC"
+    )
+
+
+def there_statement(record_type: RecordType, ids: Collection[int]) -> str:
+    """Which of ``ids``, at most 1000, are keys of the record type."""
+    among = f"{_column(record_type.source.key)} IN ({', '.join(str(int(one)) for one in ids)})"
+    conditions = [f"({record_type.source.where})"] if record_type.source.where else []
+    where = " AND ".join([*conditions, among])
+    source = record_type.source.model_copy(update={"where": where})
+    return key_page_statement(record_type.model_copy(update={"source": source}), None)
+
+
 def check_page(
     items: Sequence[Mapping[str, str]],
     total_results: int,

@@ -74,6 +74,8 @@ import_record_types = Table(
     # Of changes only: those from then on. Any: the watermark that the import leaves.
     Column("changed_since", _Timestamp),
     Column("changed_until", _Timestamp),
+    # Rows marked deleted beside the batches.
+    Column("deleted", BigInteger, nullable=False, server_default="0"),
     Column("planning_number", Integer, nullable=False),
     Column("planning_attempts", Integer, nullable=False),
     Column("planning_not_before", _Timestamp),

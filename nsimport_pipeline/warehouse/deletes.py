@@ -3,10 +3,12 @@
 Belongs here: the ``deleted_at`` of imported rows. Does not belong here: finding out what is gone.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection, Table, func, select, update
+
+_CHUNK = 500
 
 
 def mark_absent(
@@ -48,6 +50,26 @@ def mark_absent_above(connection: Connection, table: Table, high: int | None, *,
     if high is not None:
         statement = statement.where(table.c.refid > high)
     return connection.execute(statement).rowcount
+
+
+def live_among(connection: Connection, table: Table, ids: Sequence[int]) -> list[int]:
+    """Those of ``ids`` that are rows not marked deleted."""
+    found: list[int] = []
+    for start in range(0, len(ids), _CHUNK):
+        some = ids[start : start + _CHUNK]
+        found += connection.scalars(select(table.c.refid).where(table.c.refid.in_(some), table.c.deleted_at.is_(None)))
+    return found
+
+
+def mark_gone(connection: Connection, table: Table, ids: Sequence[int], *, deleted_at: datetime) -> int:
+    """Mark the rows with these ids and return how many there were. ``deleted_at`` is naive UTC."""
+    marked = 0
+    for start in range(0, len(ids), _CHUNK):
+        some = ids[start : start + _CHUNK]
+        marked += connection.execute(
+            update(table).where(table.c.refid.in_(some), table.c.deleted_at.is_(None)).values(deleted_at=deleted_at)
+        ).rowcount
+    return marked
 
 
 def live_rows(connection: Connection, table: Table, high: int | None, column: str = "refid") -> int:

@@ -64,6 +64,15 @@ def delete_unwritten(
     return list(parent_of.values())
 
 
+def delete_bereft(connection: Connection, table: Table, column: str, parents: Collection[int]) -> int:
+    """Delete the rows of these parents and return how many."""
+    gone, deleted = sorted(parents), 0
+    for start in range(0, len(gone), _CHUNK):
+        some = gone[start : start + _CHUNK]
+        deleted += connection.execute(delete(table).where(table.c[column].in_(some))).rowcount
+    return deleted
+
+
 def delete_beyond(connection: Connection, table: Table, column: str, high: int | None) -> int:
     """Delete the rows of parents ``column > high`` (all, if None), and of none, and return how many."""
     statement = delete(table)

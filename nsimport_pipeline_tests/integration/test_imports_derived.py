@@ -278,3 +278,16 @@ def test_lines_of_changed_orders_and_lines_changed_alone_are_replaced_as_sets(be
     places = [next(r.partition_key for r in bench.pinned() if r.low < order <= r.high) for order in (edited, shortened)]
     assert changed == Counter(places)
     assert sum(result.stats.requests for result in results) <= 2
+
+    # One that is gone takes its lines along, although no line says so.
+    bench.marked([*LINES.derived_from, LINES.name], START + timedelta(minutes=10))
+    lines = bench.stored()[other]
+    real = "timezone('UTC', now())"
+    bench.simulator.delete("transaction", f"id = {other}")
+    bench.simulator.sql(f"UPDATE deletedrecord SET deleteddate = {now} WHERE deleteddate > {real} - INTERVAL 1 HOUR")
+    for name in LINES.derived_from:
+        bench.have(name)
+    bench.marked([*LINES.derived_from, LINES.name], START)
+    _, planned, _ = bench.run(START + timedelta(minutes=20))
+    assert planned.deleted == lines
+    assert bench.stored() == bench.at_netsuite(ALL)

@@ -14,6 +14,7 @@ from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.batch import Result, RetryLog, Step, Workshop
 from nsimport_pipeline.imports.changes import changes_since
 from nsimport_pipeline.imports.columns import Columns
+from nsimport_pipeline.imports.deletions import deleted_ids, gone
 from nsimport_pipeline.imports.execute import Throttle, execute
 from nsimport_pipeline.imports.finish import take_checks, take_checks_of_changes
 from nsimport_pipeline.imports.plan import Plan, make_plan
@@ -29,6 +30,7 @@ from nsimport_pipeline.record_types.criteria import load_catalog
 from nsimport_pipeline.settings import Tenant
 from nsimport_pipeline.simulator.options import SimulatorOptions
 from nsimport_pipeline.simulator.process import SimulatorThread
+from nsimport_pipeline.warehouse.deletes import live_among
 from nsimport_pipeline.warehouse.engine import make_engine
 from nsimport_pipeline.warehouse.migrate import ensure_control_tables
 from nsimport_pipeline.warehouse.schema import ensure_table, target_table
@@ -92,11 +94,18 @@ class Bench:
         if mode == "incremental":
             changes = changes_since(record_type, mark, pinned, until=at, overlap=overlap)
         before = self.simulator.stats(log=False)["requests"]
+        ids = deleted_ids(self.client, changes.since, changes.until) if changes else None
+        with self.engine.connect() as connection:
+            live = live_among(connection, target_table(record_type), ids or [])
+        missing = gone(self.client, record_type, live)
         plan = make_plan(
             CATALOG, [name], client=self.client, wave_size=300, batch_sizes={}, workers=1,
             changes={} if changes is None else {name: changes},
         )  # fmt: skip
-        write_plan(self.engine, self.job, plan, tables={name: target_table(record_type)}, until=at, now=at)
+        write_plan(
+            self.engine, self.job, plan, tables={name: target_table(record_type)}, until=at, gone={name: missing},
+            now=at,
+        )  # fmt: skip
         results = self.work(at, fail)
         self.requests = self.simulator.stats(log=False)["requests"] - before
         return plan, results
@@ -209,7 +218,7 @@ def test_nothing_changed_nothing_done(bench: Bench) -> None:
     assert bench.watermark() == MIDNIGHT - 30 * DAY
     before = bench.stored("imported_at"), bench.pinned()
     plan, results = bench.run(MIDNIGHT)
-    assert (plan.batches, results, bench.requests) == (0, [], 1)
+    assert (plan.batches, results, bench.requests) == (0, [], 2)
     assert bench.state is ImportState.COMPLETED
     assert bench.watermark() == MIDNIGHT
     assert (bench.stored("imported_at"), bench.pinned()) == before
@@ -222,7 +231,7 @@ def test_few_changes_among_many_records_cost_few_requests_and_touch_few_partitio
     wanted = {ids[5], ids[6], ids[1500], ids[3299]}
     bench.change(f"id IN ({', '.join(map(str, wanted))})", MIDNIGHT + timedelta(minutes=5))
     plan, results = bench.run(MIDNIGHT + timedelta(minutes=15))
-    assert (plan.batches, bench.requests) == (1, 2)
+    assert (plan.batches, bench.requests) == (1, 3)
     assert changed(results) == {"0": 2, "1000": 1, "3000": 1}
     assert results[0].stats.rows_upserted == 4
     now = bench.stored("imported_at")
@@ -244,7 +253,7 @@ def test_new_records_fill_the_last_partition_and_open_others(bench: Bench) -> No
     _, results = bench.run(MIDNIGHT + timedelta(minutes=1))
     assert bench.pinned() == [*first[:-1], ("3000", first[-1][1], 1_000_099)]
     assert changed(results) == {"3000": 100}
-    assert bench.requests == 3
+    assert bench.requests == 4
     bench.add(range(1_001_000, 1_003_000), MIDNIGHT + timedelta(minutes=2))
     _, results = bench.run(MIDNIGHT + timedelta(minutes=3))
     # 600 of the 2000 fill it up.
@@ -265,7 +274,7 @@ def test_thousands_changed_in_one_second_all_arrive(bench: Bench) -> None:
     _, results = bench.run(MIDNIGHT + timedelta(minutes=15), overlap=timedelta(0))
     assert sum(changed(results).values()) == count > 2500
     assert bench.stored() == bench.at_netsuite()
-    assert bench.requests <= 2 + -(-count // 800)
+    assert bench.requests <= 3 + -(-count // 800)
 
 
 def test_no_hour_of_the_account_is_lost(bench: Bench) -> None:
@@ -301,6 +310,42 @@ def test_a_record_that_comes_back_is_undeleted(bench: Bench) -> None:
     bench.simulator.sql(f"UPDATE customer SET lastmodifieddate = {moment(MIDNIGHT)} WHERE id = {gone}")
     bench.run(MIDNIGHT + timedelta(minutes=1))
     assert gone in bench.stored()
+
+
+def test_what_netsuite_deleted_is_marked_and_no_other_record_with_its_id(bench: Bench) -> None:
+    bench.run(MIDNIGHT)
+    ids = sorted(bench.stored())
+    lost, other = ids[10:13], ids[20]
+    bench.simulator.sql("CREATE TABLE removed AS SELECT * FROM customer WHERE false")
+    numbers = ", ".join(map(str, lost))
+    bench.simulator.sql(
+        f"INSERT INTO removed SELECT * FROM customer WHERE id IN ({numbers})",
+        f"DELETE FROM customer WHERE id IN ({numbers})",
+        "INSERT INTO deletedrecord BY NAME (SELECT n.id AS recordid, n.id AS id, 'x' AS type,"
+        f" {moment(MIDNIGHT + timedelta(minutes=1))} AS deleteddate"
+        f" FROM (SELECT unnest([{numbers}, {other}]) AS id) n)",
+    )
+    _, results = bench.run(MIDNIGHT + timedelta(minutes=15))
+    assert results == []
+    assert set(ids) - set(bench.stored()) == set(lost)
+    with bench.engine.connect() as connection:
+        (planned,) = store.type_plans(connection, bench.job.import_id)
+    assert planned.deleted == 3
+    bench.run(MIDNIGHT + timedelta(minutes=30))
+    with bench.engine.connect() as connection:
+        (planned,) = store.type_plans(connection, bench.job.import_id)
+    assert planned.deleted == 0
+
+    # One that comes back is there again.
+    bench.simulator.sql(
+        f"INSERT INTO customer SELECT * REPLACE ({moment(MIDNIGHT + timedelta(minutes=40))} AS lastmodifieddate)"
+        " FROM removed",
+        "DELETE FROM deletedrecord WHERE type = 'x'",
+        "DROP TABLE removed",
+    )
+    bench.run(MIDNIGHT + timedelta(minutes=45))
+    assert bench.stored() == bench.at_netsuite()
+    assert set(bench.stored()) == set(ids)
 
 
 def test_the_watermark_waits_for_batches_that_failed_and_they_are_no_partitions(bench: Bench) -> None:

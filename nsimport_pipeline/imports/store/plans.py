@@ -41,6 +41,7 @@ def insert_type_plans(connection: Connection, import_id: str, plans: Iterable[Ty
             "parents": sql_null() if plan.parents is None else dict(plan.parents),
             "changed_since": naive(plan.changed_since),
             "changed_until": naive(plan.changed_until),
+            "deleted": plan.deleted,
             "planning_number": plan.attempt_number,
             "planning_attempts": plan.attempts,
             "planning_not_before": naive(plan.not_before),
@@ -80,6 +81,7 @@ def type_plans(connection: Connection, import_id: str) -> list[TypePlan]:
             parents=row["parents"],
             changed_since=aware(row["changed_since"]),
             changed_until=aware(row["changed_until"]),
+            deleted=row["deleted"],
             attempt_number=row["planning_number"],
             attempts=row["planning_attempts"],
             not_before=aware(row["planning_not_before"]),
@@ -102,6 +104,7 @@ def set_derived_plan(connection: Connection, import_id: str, plan: TypePlan) -> 
         planned=True,
         parents=dict(plan.parents or {}),
         changed_since=naive(plan.changed_since),
+        deleted=plan.deleted,
         planning_not_before=None,
     )
 

@@ -1,5 +1,8 @@
 """Statements carry the rules NetSuite imposes, and an answer that cannot be whole is found out."""
 
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
 import pytest
 import sqlglot
 from hypothesis import given
@@ -10,16 +13,21 @@ from nsimport_pipeline.netsuite.suiteql import (
     PAGE_LIMIT,
     Selected,
     boundary_statement,
+    changed_within,
     check_page,
     column_groups,
     count_statement,
+    deleted_statement,
     key_page_statement,
     page_statement,
     selected,
+    there_statement,
     without,
 )
+from nsimport_pipeline.record_types.criteria import load_catalog
 from nsimport_pipeline_tests.unit.netsuite.scripted import record_type
 
+CATALOG = load_catalog()
 bounds = st.none() | st.integers(-(10**18), 10**18)
 
 
@@ -188,3 +196,40 @@ def test_the_message_holds_no_value_of_a_record() -> None:
         check_page([{"id": "7", "email": "ann@example.com"}], 2, 0, 10, "id")
 
     assert "ann" not in str(caught.value)
+
+
+SINCE, UNTIL = datetime(2026, 11, 1, 7, tzinfo=UTC), datetime(2026, 11, 2, 8, 0, 1, tzinfo=UTC)
+
+
+def test_changes_are_told_by_utc_behind_a_condition_that_holds_in_any_zone() -> None:
+    narrowed = changed_within(CATALOG["sales_order"], SINCE, UNTIL.astimezone(ZoneInfo("Asia/Tokyo")))
+    assert count_statement(narrowed) == (
+        "SELECT COUNT(*) AS n, MIN(t.id) AS low, MAX(t.id) AS high FROM transaction t WHERE ((t.type = 'SalesOrd') AND "
+        "((t.lastmodifieddate >= TO_DATE('2026-10-31 07:00:00', 'YYYY-MM-DD HH24:MI:SS') AND "
+        "SYS_EXTRACT_UTC(t.lastmodifieddate) >= TO_DATE('2026-11-01 07:00:00', 'YYYY-MM-DD HH24:MI:SS') AND "
+        "SYS_EXTRACT_UTC(t.lastmodifieddate) <= TO_DATE('2026-11-02 08:00:01', 'YYYY-MM-DD HH24:MI:SS')) OR "
+        "t.lastmodifieddate IS NULL))"
+    )
+    with pytest.raises(ConfigurationError, match="customer_subsidiary: no column says when"):
+        changed_within(CATALOG["customer_subsidiary"], SINCE, UNTIL)
+
+
+def test_changes_of_lines_are_all_lines_of_whatever_had_one() -> None:
+    lines = CATALOG["transaction_line"]
+    where = changed_within(lines, SINCE, UNTIL, [CATALOG[name] for name in lines.derived_from]).source.where or ""
+    assert where.count("t.transaction IN (SELECT") == 2
+    assert "SELECT c.transaction FROM transactionline c WHERE c.linelastmodifieddate >=" in where
+    assert "SELECT c.id FROM transaction c WHERE c.lastmodifieddate >=" in where
+
+
+def test_what_is_deleted_and_what_is_there_are_asked_for_by_id() -> None:
+    assert deleted_statement(SINCE, UNTIL).endswith("GROUP BY d.recordid ORDER BY d.recordid ASC")
+    assert " AND d.recordid > 7 " in deleted_statement(SINCE, UNTIL, 7)
+    assert there_statement(CATALOG["sales_order"], [3, 5]) == (
+        "SELECT t.id AS id FROM transaction t WHERE ((t.type = 'SalesOrd') AND t.id IN (3, 5)) ORDER BY t.id ASC"
+    )
+
+
+@pytest.mark.parametrize(("begun", "place"), [(0, "b.place"), (250, "b.place + 250")])
+def test_boundaries_count_what_the_first_batch_has_already(begun: int, place: str) -> None:
+    assert f"WHERE MOD({place}, 1000) = 0" in boundary_statement(CATALOG["customer"], 9, 99, begun=begun)

@@ -114,6 +114,7 @@ def upgrade() -> None:
         sa.Column("parents", sa.JSON(), nullable=True),
         sa.Column("changed_since", _TIMESTAMP, nullable=True),
         sa.Column("changed_until", _TIMESTAMP, nullable=True),
+        sa.Column("deleted", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("planning_number", sa.Integer(), nullable=False),
         sa.Column("planning_attempts", sa.Integer(), nullable=False),
         sa.Column("planning_not_before", _TIMESTAMP, nullable=True),
