@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,7 +20,7 @@ from nsimport_pipeline.imports.deletions import deleted_ids, gone
 from nsimport_pipeline.imports.execute import Throttle, execute
 from nsimport_pipeline.imports.finish import take_checks, take_checks_of_changes
 from nsimport_pipeline.imports.plan import Plan, make_plan
-from nsimport_pipeline.imports.records import Mode
+from nsimport_pipeline.imports.records import KeyRange, Mode, TypePlan
 from nsimport_pipeline.imports.settle import settle
 from nsimport_pipeline.imports.snapshot import Rules
 from nsimport_pipeline.imports.start import Request, open_import, write_plan
@@ -166,9 +168,17 @@ class Bench:
             mark = store.watermarks(connection).get(name)
         return mark and mark.modified_at
 
-    def pinned(self) -> list[tuple[str, int, int]]:
+    def partitions(self) -> list[KeyRange]:
         with self.engine.connect() as connection:
-            return [(r.partition_key, r.low, r.high) for r in store.pinned_ranges(connection, "customer")]
+            return store.pinned_ranges(connection, "customer")
+
+    def pinned(self) -> list[tuple[str, int, int]]:
+        return [(r.partition_key, r.low, r.high) for r in self.partitions()]
+
+    def planned(self) -> TypePlan:
+        with self.engine.connect() as connection:
+            (planned,) = store.type_plans(connection, self.job.import_id)
+        return planned
 
     def stored(self, column: str = "phone", table: sa.Table = TABLE) -> dict[int, Any]:
         with self.engine.connect() as connection:
@@ -192,6 +202,25 @@ class Bench:
             f" (SELECT * FROM customer ORDER BY id LIMIT 1) c, (SELECT unnest({list(ids)}) AS id) n)"
         )
 
+    def remove(self, ids: Sequence[int], at: datetime, and_not: Sequence[int] = ()) -> None:
+        """Delete customers; NetSuite also says it of records of another type with the ids ``and_not``."""
+        numbers = ", ".join(map(str, ids))
+        self.simulator.sql(
+            f"INSERT INTO removed SELECT * FROM customer WHERE id IN ({numbers})",
+            f"DELETE FROM customer WHERE id IN ({numbers})",
+            f"INSERT INTO deletedrecord BY NAME (SELECT n.id AS recordid, n.id AS id, 'x' AS type, {moment(at)} AS"
+            f" deleteddate FROM (SELECT unnest({[*ids, *and_not]}) AS id) n)",
+        )
+
+    def restore(self, ids: Sequence[int], at: datetime) -> None:
+        """Deleted customers come back."""
+        numbers = ", ".join(map(str, ids))
+        self.simulator.sql(
+            f"INSERT INTO customer SELECT * REPLACE ({moment(at)} AS lastmodifieddate) FROM removed WHERE id IN"
+            f" ({numbers})",
+            f"DELETE FROM removed WHERE id IN ({numbers})",
+        )
+
 
 def moment(at: datetime) -> str:
     return f"TIMESTAMP '{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}'"
@@ -205,11 +234,16 @@ def changed(results: Sequence[Result]) -> dict[str, int]:
 @pytest.fixture
 def bench(running: SimulatorThread, warehouse_url: str) -> Iterator[Bench]:
     engine = make_engine(warehouse_url, pool_size=3)
-    running.sql(f"UPDATE customer SET lastmodifieddate = {moment(MIDNIGHT - 40 * DAY)}")
+    running.sql(
+        "DELETE FROM customer WHERE id > 900000",
+        "DELETE FROM deletedrecord WHERE type = 'x'",
+        f"UPDATE customer SET lastmodifieddate = {moment(MIDNIGHT - 40 * DAY)}",
+        "CREATE OR REPLACE TABLE removed AS SELECT * FROM customer WHERE false",
+    )
     made = Bench(engine, running)
     made.run(MIDNIGHT - 30 * DAY, mode="full")
     yield made
-    running.sql(f"DELETE FROM customer WHERE lastmodifieddate > {moment(MIDNIGHT - 40 * DAY)} AND id > 900000")
+    running.sql("INSERT INTO customer SELECT * FROM removed")
     made.client.close()
     engine.dispose()
 
@@ -316,36 +350,51 @@ def test_what_netsuite_deleted_is_marked_and_no_other_record_with_its_id(bench: 
     bench.run(MIDNIGHT)
     ids = sorted(bench.stored())
     lost, other = ids[10:13], ids[20]
-    bench.simulator.sql("CREATE TABLE removed AS SELECT * FROM customer WHERE false")
-    numbers = ", ".join(map(str, lost))
-    bench.simulator.sql(
-        f"INSERT INTO removed SELECT * FROM customer WHERE id IN ({numbers})",
-        f"DELETE FROM customer WHERE id IN ({numbers})",
-        "INSERT INTO deletedrecord BY NAME (SELECT n.id AS recordid, n.id AS id, 'x' AS type,"
-        f" {moment(MIDNIGHT + timedelta(minutes=1))} AS deleteddate"
-        f" FROM (SELECT unnest([{numbers}, {other}]) AS id) n)",
-    )
+    bench.remove(lost, MIDNIGHT + timedelta(minutes=1), and_not=[other])
     _, results = bench.run(MIDNIGHT + timedelta(minutes=15))
     assert results == []
     assert set(ids) - set(bench.stored()) == set(lost)
-    with bench.engine.connect() as connection:
-        (planned,) = store.type_plans(connection, bench.job.import_id)
-    assert planned.deleted == 3
+    assert bench.planned().deleted == 3
     bench.run(MIDNIGHT + timedelta(minutes=30))
-    with bench.engine.connect() as connection:
-        (planned,) = store.type_plans(connection, bench.job.import_id)
-    assert planned.deleted == 0
-
-    # One that comes back is there again.
-    bench.simulator.sql(
-        f"INSERT INTO customer SELECT * REPLACE ({moment(MIDNIGHT + timedelta(minutes=40))} AS lastmodifieddate)"
-        " FROM removed",
-        "DELETE FROM deletedrecord WHERE type = 'x'",
-        "DROP TABLE removed",
-    )
+    assert bench.planned().deleted == 0
+    bench.restore(lost, MIDNIGHT + timedelta(minutes=40))
     bench.run(MIDNIGHT + timedelta(minutes=45))
     assert bench.stored() == bench.at_netsuite()
     assert set(bench.stored()) == set(ids)
+
+
+def test_days_of_a_company_s_life_are_followed_step_by_step(bench: Bench) -> None:
+    """Every quarter of an hour around midnight and both changes of the clock, with much of what happens to records."""
+    random, removed, top = Random(1), set[int](), 1_000_000
+    back, forward = datetime(2031, 11, 2, 9, tzinfo=UTC), datetime(2032, 3, 14, 10, tzinfo=UTC)
+    for around in (MIDNIGHT, back, forward):
+        for quarter in range(-2, 3):
+            at = around + quarter * timedelta(minutes=15)
+            for _ in range(random.randrange(4)):
+                moment_of_it = at - timedelta(seconds=random.choice([0, 1, 600, 3600, 5 * 3600]))
+                there = sorted(bench.at_netsuite())
+                some = random.sample(there, random.choice([1, 3, 40]))
+                match random.choice(["edit", "edit", "bulk", "add", "remove", "restore"]):
+                    case "edit":
+                        bench.change(f"id IN ({', '.join(map(str, some))})", moment_of_it, f"{random.random()}")
+                    case "bulk":
+                        bench.change(f"id % 3 = {random.randrange(3)}", moment_of_it, f"{random.random()}")
+                    case "add":
+                        number = random.choice([1, 7, 700])
+                        bench.add(range(top, top + number), moment_of_it)
+                        top += number
+                    case "remove":
+                        bench.remove(some, moment_of_it)
+                        removed |= set(some)
+                    case "restore" if removed:
+                        back_again = random.sample(sorted(removed), min(5, len(removed)))
+                        bench.restore(back_again, moment_of_it)
+                        removed -= set(back_again)
+            bench.run(at)
+            assert bench.state is ImportState.COMPLETED
+            assert bench.stored() == bench.at_netsuite(), at
+        sizes = [(r.low, r.high) for r in bench.partitions()]
+        assert all(one[1] == other[0] for one, other in pairwise(sizes))
 
 
 def test_the_watermark_waits_for_batches_that_failed_and_they_are_no_partitions(bench: Bench) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Engine
 from nsimport_pipeline.errors import DatabaseSchemaError
 from nsimport_pipeline.warehouse.engine import make_engine
 from nsimport_pipeline.warehouse.schema import ensure_table, target_table
+from nsimport_pipeline.warehouse.unchanged import differing
 from nsimport_pipeline.warehouse.upsert import STATEMENT_BYTES
 from nsimport_pipeline_tests.integration.warehouse_records import NOW, record_type, statements, store, stored
 
@@ -148,6 +149,7 @@ def test_every_type_arrives_exactly_as_it_was_given(engine: Engine) -> None:
     ]
     with engine.begin() as connection:
         done = store(connection, table, COLUMNS, rows)
+        assert differing(connection, table, COLUMNS, rows) == []
     assert (done.written, done.rejected) == (len(rows), [])
     assert stored(engine, table, *COLUMNS) == rows
 
@@ -173,12 +175,17 @@ def test_any_batch_arrives_exactly_and_a_second_time_changes_it(engine: Engine, 
     ensure_table(engine, EVERY_TYPE)
     table = target_table(EVERY_TYPE)
     refids = sorted(data.draw(st.sets(st.integers(1, 50), min_size=1, max_size=8)))
-    for _revision in (0, 1):
+    for revision in (0, 1):
+        before = {r[0]: r for r in stored(engine, table, *COLUMNS)}
         rows = [
             row(refid, **{name: data.draw(st.none() | values_of[kind]) for name, kind in TYPE.items()})
             for refid in refids
         ]
+        if revision:
+            rows = [data.draw(st.sampled_from([r, before[r[0]]])) for r in rows]
         with engine.begin() as connection:
+            new = [place for place, r in enumerate(rows) if before.get(r[0]) != r]
+            assert differing(connection, table, COLUMNS, rows) == new
             assert store(connection, table, COLUMNS, rows).rejected == []
         assert [r for r in stored(engine, table, *COLUMNS) if r[0] in refids] == rows
 
@@ -188,8 +195,27 @@ def test_a_change_of_case_or_accent_only_is_a_change(engine: Engine) -> None:
     table = target_table(EVERY_TYPE)
     for text in ("abc", "ABC", "ábc", "abc ", "abc\u200b"):
         with engine.begin() as connection:
+            assert differing(connection, table, COLUMNS, [row(1, title=text)]) == [0]
             store(connection, table, COLUMNS, [row(1, title=text)])
         assert stored(engine, table, "title") == [(text,)]
+
+
+def test_a_row_does_not_differ_by_the_order_of_its_raw_keys_or_by_what_is_kept(engine: Engine) -> None:
+    ensure_table(engine, EVERY_TYPE)
+    table = target_table(EVERY_TYPE)
+    with engine.begin() as connection:
+        store(connection, table, COLUMNS, [row(1, title="a", raw='{"a": "1", "b": "2"}')])
+        same = [row(1, title="a", raw='{"b": "2", "a": "1"}')]
+        assert differing(connection, table, COLUMNS, same) == []
+        assert differing(connection, table, COLUMNS, [row(1, title="a", raw='{"a": "1", "b": "3"}')]) == [0]
+        other = [row(1, title="b", raw='{"a": "1", "b": "2"}')]
+        assert differing(connection, table, COLUMNS, other) == [0]
+        assert differing(connection, table, COLUMNS, other, keep=["title"]) == []
+        assert differing(connection, table, COLUMNS, [*same, row(2)]) == [1]
+        connection.execute(table.update().values(deleted_at=NOW))
+        assert differing(connection, table, COLUMNS, same) == [0]
+        connection.execute(sa.text("ALTER TABLE things DROP COLUMN body"))
+        assert differing(connection, table, COLUMNS, same) == [0]
 
 
 def test_the_stamp_is_renewed_and_a_record_that_comes_back_is_undeleted(engine: Engine) -> None:
