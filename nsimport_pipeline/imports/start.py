@@ -150,7 +150,7 @@ def write_plan(
                     now=now,
                 )
         store.insert_waves(connection, job.import_id, plan.waves)
-        store.pin_ranges(connection, job.import_id, {p.record_type: p.pins for p in types if p.pins is not None})
+        store.pin_ranges(connection, job.import_id, {p.record_type: p.pins for p in plan.types if p.pins is not None})
         store.record_event(
             connection,
             job.import_id,
