@@ -205,7 +205,8 @@ class Drive:
                     continue
             time.sleep(0.2)
         _, output, errors = self.installation.nsimport("status", self.story.import_id)
-        self.story.problems.append(f"it does not end, after {PATIENCE:g} s:\n{output}{errors}")
+        seen = self.installation.seen(self.lane)
+        self.story.problems.append(f"it does not end, after {PATIENCE:g} s:\n{output}{errors}{seen}")
 
     def _look(self) -> tuple[str, float] | None:
         """State and settled share of the import; None while the database is away."""
@@ -308,11 +309,14 @@ class Drive:
     def _ask_again(self) -> str:
         """The same import once more, while it runs."""
         arguments = ("import", self.plan.record_types[0], "--no-dependencies", "--tenant", self.lane)
-        code, _, errors = self.installation.nsimport(*arguments)
+        code, output, errors = self.installation.nsimport(*arguments)
+        if code:
+            return f"({code}) {errors.strip()}"
         found = self._look()
-        if code == 0 and found is not None and found[0] not in OVER:
+        if found is not None and found[0] not in OVER:
             self.story.problems.append("a second import of the same record type was let in")
-        return f"({code}) {errors.strip()}"
+        self.story.import_id = output.splitlines()[0]
+        return f"the first was over: {self.story.import_id} is followed to its end instead"
 
     def _edit(self) -> str:
         """Change, insert and delete rows of each record type, no row twice; some are inserted past the last one."""

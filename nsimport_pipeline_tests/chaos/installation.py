@@ -271,6 +271,26 @@ class Installation:
                 return int(str(pid.value))
         return None
 
+    def seen(self, lane: str) -> str:
+        """What Dagster knows of a tenant, for somebody who wonders why nothing goes on."""
+        lines = [f"daemon {self._daemon.pid if self._daemon else None}, ended: {self._daemon and self._daemon.poll()}"]
+        lines += [
+            f"{kind} seen {time.time() - beat.timestamp:.0f} s ago, {len(beat.errors or [])} errors"
+            for kind, daemon in self.instance.get_daemon_statuses().items()
+            if (beat := daemon.last_heartbeat) is not None
+        ]
+        lines += [
+            f"run {run.run_id} {run.status.value} {run.tags}"
+            for run in self.instance.get_runs(dg.RunsFilter(tags={"nsimport/tenant": lane}, statuses=ALIVE))
+        ]
+        for sensor in self.instance.all_instigator_state():
+            for tick in self.instance.get_ticks(sensor.instigator_origin_id, sensor.selector_id, limit=2):
+                what = tick.skip_reason or tick.error or tick.run_ids
+                ago = time.time() - tick.timestamp
+                lines.append(f"{sensor.instigator_name} {tick.status.value} {ago:.0f} s ago: {str(what)[:500]}")
+        log = (self.directory / "daemon.log").read_text(errors="replace").splitlines()[-60:]
+        return "\n".join([*lines, *(line[:300] for line in log)])
+
     def restart_database(self, down: float) -> None:
         """Kill the database server as a power cut would, and start it again after ``down`` seconds."""
         with self.process_lock:
