@@ -20,7 +20,7 @@ from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.defs.materialization import batch_materializations
 from nsimport_pipeline.defs.run_coordinator import ALIVE
 from nsimport_pipeline.defs.signs_of_life import end_run, end_the_dead, forget_planning, no_longer_planned
-from nsimport_pipeline.defs.slots import free_slots_of_the_dead
+from nsimport_pipeline.defs.slots import free_slots_of_the_dead, wake_waiting
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.actions import CountAgain, Fold
 from nsimport_pipeline.imports.decide import BROKEN_OFF
@@ -81,6 +81,7 @@ def reconcile(
     if jobs or finished_within is not None:
         freed = free_slots_of_the_dead(instance, tenant.name, time.time())
         _add(found, freed, "slots of dead holders freed")
+        _add(found, wake_waiting(instance, tenant.name, time.time()), "steps given a slot that was free")
     _clear_queue(instance, tenant.name, engine, found)
     return found
 

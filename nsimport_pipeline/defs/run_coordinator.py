@@ -14,11 +14,12 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import dagster as dg
+from dagster._core.storage.event_log.base import EventLogStorage
 
 from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.errors import ConfigurationError
@@ -193,7 +194,7 @@ def _mutex(instance: dg.DagsterInstance) -> Iterator[bool]:
     try:
         if storage.get_concurrency_info(GATE_POOL).slot_count != 1:
             storage.set_concurrency_slots(GATE_POOL, 1)
-        _free_stale(storage.get_concurrency_info(GATE_POOL).claimed_slots, storage)
+        _free_stale(storage, time.time())
         holder, step = f"gate-{uuid.uuid4().hex}", str(int(time.time()) + MUTEX_SECONDS)
         try:
             yield storage.claim_concurrency_slot(GATE_POOL, holder, step).is_claimed
@@ -203,7 +204,15 @@ def _mutex(instance: dg.DagsterInstance) -> Iterator[bool]:
         _threads.release()
 
 
-def _free_stale(claimed: Iterable[Any], storage: Any) -> None:
-    for slot in claimed:
-        if int(slot.step_key) < time.time():
-            storage.free_concurrency_slot_for_step(slot.run_id, slot.step_key)
+def _free_stale(storage: EventLogStorage, now: float) -> None:
+    """Free what was left by an asker that was killed, or failed, while it held the mutex or was on its way to it.
+
+    Whoever comes between standing in line and holding is the dangerous one: it shows no slot in use, and nobody else
+    is given it. A time far ahead was written by a clock that has been put back since.
+    """
+    info = storage.get_concurrency_info(GATE_POOL)
+    askers = {(entry.run_id, entry.step_key) for entry in info.claimed_slots}
+    askers |= {(entry.run_id, entry.step_key) for entry in info.pending_steps}
+    for holder, step in askers:
+        if not 0 <= int(step) - now <= 2 * MUTEX_SECONDS:
+            storage.free_concurrency_slot_for_step(holder, step)

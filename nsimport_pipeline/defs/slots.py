@@ -66,6 +66,28 @@ def free_slots_of_the_dead(instance: dg.DagsterInstance, tenant: str, now: float
     return sum(dead.values())
 
 
+def wake_waiting(instance: dg.DagsterInstance, tenant: str, now: float) -> int:
+    """Have steps that stand in line beside free slots given one. Returns how many.
+
+    Dagster hands a slot on when one is given back. Who gets in line in the very moment in which the last one is given
+    back is not seen, and nobody comes back for it. A slot claimed and given back hands the next one on.
+    """
+    info = instance.event_log_storage.get_concurrency_info(pool_name(tenant))
+    # Whoever holds a slot stays among those it was assigned to.
+    free = info.slot_count - info.assigned_step_count
+    claimer = PoolSlots(instance, tenant, command_holder(now, "waking"))
+    woken = 0
+    while woken < min(info.pending_step_count, free) and (slot := claimer.try_claim()) is not None:
+        claimer.release(slot)
+        woken += 1
+    return woken
+
+
+def command_holder(now: float, name: str) -> str:
+    """The name under which something that is no run holds slots, for as long as its lease."""
+    return f"{COMMAND_PREFIX}{int(now + COMMAND_LEASE_SECONDS)}-{name}"
+
+
 def slots_of_the_dead(instance: dg.DagsterInstance, tenant: str, now: float) -> int:
     """How many slots there are for ``free_slots_of_the_dead`` to free."""
     return sum(_dead_holders(instance, tenant, now).values())
@@ -99,11 +121,14 @@ class PoolSlots:
     def try_claim(self) -> str | None:
         storage = self._instance.event_log_storage
         slot = f"slot_{next(self._numbers)}"
-        if storage.claim_concurrency_slot(self._pool, self._holder, slot).is_claimed:
-            return slot
-        # Dagster has put us in line; a helper that comes to nothing must not stand in anybody's way.
-        self.release(slot)
-        return None
+        claimed = False
+        try:
+            claimed = storage.claim_concurrency_slot(self._pool, self._holder, slot).is_claimed
+        finally:
+            # Dagster has put us in line; a helper that comes to nothing must not stand in anybody's way.
+            if not claimed:
+                self.release(slot)
+        return slot if claimed else None
 
     def release(self, slot: str) -> None:
         self._instance.event_log_storage.free_concurrency_slot_for_step(self._holder, slot)
@@ -130,7 +155,7 @@ class SlottedClient:
         self._client = client
         self._sleep = sleep
         self._clock = clock
-        self._slots = PoolSlots(instance, tenant, f"{COMMAND_PREFIX}{int(clock() + COMMAND_LEASE_SECONDS)}-{name}")
+        self._slots = PoolSlots(instance, tenant, command_holder(clock(), name))
 
     def query(self, statement: str, *, limit: int = 1000, offset: int = 0) -> Page:
         return self._with_slot(lambda: self._client.query(statement, limit=limit, offset=offset))

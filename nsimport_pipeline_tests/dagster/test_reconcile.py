@@ -169,6 +169,20 @@ def test_slots_of_an_ended_run_are_freed(instance: dg.DagsterInstance, world: Wo
     assert storage.get_concurrency_info("netsuite_acme").active_slot_count == 0
 
 
+def test_a_step_that_got_in_line_as_the_last_slot_was_given_back_is_given_one(
+    instance: dg.DagsterInstance, world: World
+) -> None:
+    storage = instance.event_log_storage
+    storage.set_concurrency_slots("netsuite_acme", 2)
+    run = instance.add_run(dg.DagsterRun(job_name="j", status=dg.DagsterRunStatus.STARTED)).run_id
+    storage.add_pending_step("netsuite_acme", run, "step", should_assign=False)
+    assert not storage.claim_concurrency_slot("netsuite_acme", run, "step").is_claimed  # for ever, by itself
+
+    assert "1 steps given a slot that was free" in look(instance, world).repairs
+    assert storage.claim_concurrency_slot("netsuite_acme", run, "step").is_claimed
+    assert not look(instance, world).repairs
+
+
 def test_queued_runs_of_a_tenant_that_is_gone_or_an_import_that_is_over_leave_the_queue(
     instance: dg.DagsterInstance, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
