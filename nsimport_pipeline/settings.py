@@ -83,6 +83,8 @@ class RecordTypeOptions(StrictModel):
     extra_fields: tuple[str, ...] = ()
     exclude_fields: tuple[str, ...] = ()
     batch_size: Annotated[int, Field(ge=1, le=1000)] = 1000
+    deletes: Literal["mark", "remove"] | None = None
+    """What becomes of rows that NetSuite has deleted; None: what the criteria say."""
 
 
 class Tenant(StrictModel):

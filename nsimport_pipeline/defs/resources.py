@@ -29,7 +29,7 @@ def record_type(tenant: Tenant, name: str) -> RecordType:
     """A record type as this tenant wants it. Raises ConfigurationError for an unknown one."""
     options = tenant.options(name)
     try:
-        return catalog().require(name).adapted(options.extra_fields, options.exclude_fields)
+        return catalog().require(name).adapted(options.extra_fields, options.exclude_fields, options.deletes)
     except ValueError:
         raise ConfigurationError(
             f"tenant {tenant.name!r}: record_types.{name}.extra_fields: a NetSuite column is a letter, then letters, "

@@ -120,7 +120,9 @@ def _planned_import(
     except BaseException as error:
         abandon(engine, job, str(error) or "planning was interrupted", now=_now())
         raise
-    return write_plan(engine, job, made, tables=tables, until=until, gone=gone, now=_now()), made
+    removed = [name for name in asked.request.chosen if resources.record_type(tenant, name).removes]
+    written = write_plan(engine, job, made, tables=tables, until=until, gone=gone, removed=removed, now=_now())
+    return written, made
 
 
 def plan(

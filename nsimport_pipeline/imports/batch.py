@@ -286,6 +286,7 @@ def _write_once(
     rejected += orphans
     low, high, import_id = batch.range.low, batch.range.high, shop.job.import_id
     of_changes = shop.step is not None and not shop.step.whole
+    deleted_at = None if shop.record_type.removes else now.replace(tzinfo=None)
     bereft: list[int] = []
     deleted = 0
     if derived:
@@ -299,6 +300,7 @@ def _write_once(
             import_id=import_id,
             present=present,
             parents={int(item[parent]) for item in fetched.items} if of_changes else None,
+            deleted_at=deleted_at,
         )
         deleted = len(bereft)
     elif not of_changes:
@@ -309,7 +311,7 @@ def _write_once(
             high,
             import_id=import_id,
             present=present,
-            deleted_at=now.replace(tzinfo=None),
+            deleted_at=deleted_at,
         )
     statements = written.statements + 3 + derived + (shop.step is not None)
     if rejected or batch.rejected:

@@ -103,7 +103,8 @@ def write_derived(
             return False
         job, plan = wanted
         table, column = target_table(record_type), record_type.range_column
-        deleted = delete_bereft(connection, table, column, bereft) if bereft else 0
+        deleted_at = None if record_type.removes else now.replace(tzinfo=None)
+        deleted = delete_bereft(connection, table, column, bereft, deleted_at=deleted_at) if bereft else 0
         store.set_derived_plan(
             connection,
             import_id,
@@ -122,7 +123,7 @@ def write_derived(
         if planned.unavailable is None:
             assert record_type.parent_field is not None  # noqa: S101 checked as the catalogue is loaded
             if planned.since is None:
-                delete_beyond(connection, table, column, planned.upper_bound)
+                delete_beyond(connection, table, column, planned.upper_bound, deleted_at=deleted_at)
             if planned.pins is not None:
                 store.pin_ranges(connection, import_id, {record_type.name: planned.pins})
             if not planned.ranges:

@@ -4,7 +4,7 @@ Belongs here: the life of an import until its first wave can be dispatched. Does
 of NetSuite (``plan.py``), or anything after (``decide.py``).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -86,13 +86,15 @@ def write_plan(
     tables: Mapping[str, Table] | None = None,
     until: datetime | None = None,
     gone: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    removed: Collection[str] = (),
     now: datetime,
 ) -> ImportJob:
     """Write record types, waves, batches and partitions in one transaction; the import is then pending.
 
     ``tables``: the imported tables by record type. Their rows beyond the plan's upper bound are marked deleted: no
     batch would come across them, and NetSuite no longer has them. ``until``: when NetSuite was asked, by its clock: the
-    watermark of what arrives whole. ``gone``: ids by record type that NetSuite does not have any more.
+    watermark of what arrives whole. ``gone``: ids by record type that NetSuite does not have any more. ``removed``:
+    record types whose deleted rows are removed, not marked.
 
     Raises RefusedError, with nothing written, if it was cancelled or given up while it was being planned.
     """
@@ -100,9 +102,11 @@ def write_plan(
         if not store.move_import(connection, job.import_id, ImportState.PENDING, now):
             raise RefusedError(f"{job.import_id} was cancelled, or given up, while it was being planned")
         types = [_doubted(connection, planned, tables) for planned in plan.types]
-        stamp = now.replace(tzinfo=None)
+        stamps = {p.record_type: None if p.record_type in removed else now.replace(tzinfo=None) for p in types}
         deleted = {
-            name: mark_gone(connection, tables[name], ids, deleted_at=stamp) for name, ids in gone.items() if tables
+            name: mark_gone(connection, tables[name], ids, deleted_at=stamps[name])
+            for name, ids in gone.items()
+            if tables
         }
         store.update_type_plans(
             connection,
@@ -137,7 +141,8 @@ def write_plan(
             if planned.unavailable or not planned.planned:
                 continue
             if tables is not None and planned.since is None:
-                mark_absent_above(connection, tables[planned.record_type], planned.upper_bound, deleted_at=stamp)
+                name = planned.record_type
+                mark_absent_above(connection, tables[name], planned.upper_bound, deleted_at=stamps[name])
             if not planned.ranges:
                 store.record_checks(
                     connection,

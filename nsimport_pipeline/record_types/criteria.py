@@ -23,6 +23,7 @@ RESERVED_COLUMNS = frozenset({"refid", "external_id", "raw", "imported_at", "imp
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 SourceIdentifier = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,127}$")]
+Deletes = Literal["mark", "remove"]
 FieldType = Literal[
     "string", "text", "integer", "decimal", "money", "percent", "boolean", "date", "datetime", "reference", "json"
 ]
@@ -130,6 +131,8 @@ class RecordType(_Strict):
     fields: tuple[FieldSpec, ...]
     rules: tuple[Identifier, ...] = ()
     """Names of row rules (``normalizers.py``) that look at several columns at once."""
+    deletes: Deletes | None = None
+    """What becomes of rows that NetSuite has deleted; None: those of a derived type are removed, others marked."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "RecordType":
@@ -162,8 +165,21 @@ class RecordType(_Strict):
         """The column of the imported table that batches are ranges of."""
         return self.parent_field.name if self.derived_from and self.parent_field else "refid"
 
-    def adapted(self, extra_fields: Iterable[str] = (), exclude_fields: Iterable[str] = ()) -> "RecordType":
-        """This record type with a tenant's own NetSuite columns as texts, and without the fields it leaves out."""
+    @property
+    def removes(self) -> bool:
+        """Whether rows that NetSuite has deleted are removed, not marked."""
+        return (self.deletes or ("remove" if self.derived_from else "mark")) == "remove"
+
+    def adapted(
+        self,
+        extra_fields: Iterable[str] = (),
+        exclude_fields: Iterable[str] = (),
+        deletes: Deletes | None = None,
+    ) -> "RecordType":
+        """This record type as a tenant wants it.
+
+        With its own NetSuite columns as texts, without the fields it leaves out, with its way to treat deleted rows.
+        """
         excluded = {name.lower() for name in exclude_fields}
         names = dict.fromkeys(name.lower() for name in extra_fields)
         own = [FieldSpec(name=name, type="text", description="Custom field.") for name in names]
@@ -172,12 +188,15 @@ class RecordType(_Strict):
             f for f in self.fields if f is self.parent_field or (f.name not in excluded and f.key not in excluded)
         ]
         fields += [field for field in own if field.name not in known]
-        return self.model_copy(update={"fields": tuple(fields)}) if fields != list(self.fields) else self
+        changes: dict[str, Any] = {"fields": tuple(fields)} if fields != list(self.fields) else {}
+        if deletes is not None:
+            changes["deletes"] = deletes
+        return self.model_copy(update=changes) if changes else self
 
     @cached_property
     def version(self) -> str:
         """Fingerprint of the criteria, stable over processes: the asset's code version."""
-        return sha256(self.model_dump_json(by_alias=True).encode()).hexdigest()[:12]
+        return sha256(self.model_dump_json(by_alias=True, exclude={"deletes"}).encode()).hexdigest()[:12]
 
 
 class Catalog(Mapping[str, RecordType]):

@@ -1,12 +1,14 @@
-"""Marking rows that NetSuite no longer has.
+"""Marking, or removing, rows that NetSuite no longer has.
 
 Belongs here: the ``deleted_at`` of imported rows. Does not belong here: finding out what is gone.
+
+``deleted_at`` is everywhere a naive UTC time to mark rows with, or None to remove them, those marked before too.
 """
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, Table, func, select, update
+from sqlalchemy import ColumnElement, Connection, Delete, Table, Update, delete, func, select, update
 
 _CHUNK = 500
 
@@ -19,37 +21,26 @@ def mark_absent(
     *,
     import_id: str,
     present: Collection[int],
-    deleted_at: datetime,
+    deleted_at: datetime | None,
 ) -> int:
-    """Mark the rows with ``low < refid <= high`` that this import did not write, and return how many.
+    """Mark or remove the rows with ``low < refid <= high`` that this import did not write, and return how many.
 
     Meant for the transaction that wrote the whole range. ``present``: ids NetSuite sent whose rows could not be
-    written. ``deleted_at`` is naive UTC.
+    written.
     """
-    statement = (
-        update(table)
-        .where(
-            table.c.refid > low,
-            table.c.refid <= high,
-            table.c.import_id != import_id,
-            table.c.deleted_at.is_(None),
-        )
-        .values(deleted_at=deleted_at)
-    )
+    own = [table.c.refid > low, table.c.refid <= high, table.c.import_id != import_id]
     if present:
-        statement = statement.where(table.c.refid.not_in(sorted(present)))
-    return connection.execute(statement).rowcount
+        own.append(table.c.refid.not_in(sorted(present)))
+    return connection.execute(deleting(table, *own, deleted_at=deleted_at)).rowcount
 
 
-def mark_absent_above(connection: Connection, table: Table, high: int | None, *, deleted_at: datetime) -> int:
-    """Mark the rows with ``refid > high`` (all, if None) and return how many. ``deleted_at`` is naive UTC.
+def mark_absent_above(connection: Connection, table: Table, high: int | None, *, deleted_at: datetime | None) -> int:
+    """Mark or remove the rows with ``refid > high`` (all, if None) and return how many.
 
     Meant for a moment when ``high`` is known to be NetSuite's highest key.
     """
-    statement = update(table).where(table.c.deleted_at.is_(None)).values(deleted_at=deleted_at)
-    if high is not None:
-        statement = statement.where(table.c.refid > high)
-    return connection.execute(statement).rowcount
+    own = [] if high is None else [table.c.refid > high]
+    return connection.execute(deleting(table, *own, deleted_at=deleted_at)).rowcount
 
 
 def live_among(connection: Connection, table: Table, ids: Sequence[int]) -> list[int]:
@@ -61,15 +52,21 @@ def live_among(connection: Connection, table: Table, ids: Sequence[int]) -> list
     return found
 
 
-def mark_gone(connection: Connection, table: Table, ids: Sequence[int], *, deleted_at: datetime) -> int:
-    """Mark the rows with these ids and return how many there were. ``deleted_at`` is naive UTC."""
-    marked = 0
-    for start in range(0, len(ids), _CHUNK):
-        some = ids[start : start + _CHUNK]
-        marked += connection.execute(
-            update(table).where(table.c.refid.in_(some), table.c.deleted_at.is_(None)).values(deleted_at=deleted_at)
+def mark_gone(connection: Connection, table: Table, ids: Sequence[int], *, deleted_at: datetime | None) -> int:
+    """Mark or remove the rows with these ids and return how many there were."""
+    return sum(
+        connection.execute(
+            deleting(table, table.c.refid.in_(ids[start : start + _CHUNK]), deleted_at=deleted_at)
         ).rowcount
-    return marked
+        for start in range(0, len(ids), _CHUNK)
+    )
+
+
+def deleting(table: Table, *own: ColumnElement[bool], deleted_at: datetime | None) -> Update | Delete:
+    """The statement that marks the live rows that these conditions hold for, or removes all such rows."""
+    if deleted_at is None:
+        return delete(table).where(*own)
+    return update(table).where(*own, table.c.deleted_at.is_(None)).values(deleted_at=deleted_at)
 
 
 def live_rows(connection: Connection, table: Table, high: int | None, column: str = "refid") -> int:

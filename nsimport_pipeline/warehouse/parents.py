@@ -3,13 +3,16 @@
 Belongs here: which parents are in the database, and replacing the rows of parents as a set. Does not belong here: when
 (``imports/``), or rows that NetSuite no longer has of other record types (``deletes.py``).
 
-Rows of a derived type are deleted, not marked: a line that is gone from its order was never there for anybody who sums
-the order up.
+``deleted_at`` is as in ``deletes.py``. Rows of a derived type are removed as a rule, not marked: a line that is gone
+from its order was never there for anybody who sums the order up.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 
-from sqlalchemy import Connection, Table, delete, func, inspect, select, union
+from sqlalchemy import Connection, Table, func, inspect, select, union
+
+from nsimport_pipeline.warehouse.deletes import deleting, mark_gone
 
 _CHUNK = 500
 
@@ -47,35 +50,38 @@ def delete_unwritten(
     import_id: str,
     present: Collection[int],
     parents: Collection[int] | None = None,
+    deleted_at: datetime | None,
 ) -> list[int]:
-    """Delete the rows of parents ``low < column <= high`` that this import did not write; returns each one's parent.
+    """Mark or remove the rows of parents ``low < column <= high`` that this import did not write.
 
-    Meant for the transaction that wrote all of them. ``present``: refids NetSuite sent whose rows were not written.
-    ``parents``: only the rows of these, a batch's.
+    Returns each one's parent. Meant for the transaction that wrote all of them. ``present``: refids NetSuite sent whose
+    rows were not written. ``parents``: only the rows of these, a batch's.
     """
     # Looked for first: a DELETE would lock the whole range of parents, also where nothing is to be deleted.
     of = [table.c[column] > low, table.c[column] <= high] if parents is None else [table.c[column].in_(sorted(parents))]
+    if deleted_at is not None:
+        of.append(table.c.deleted_at.is_(None))
     statement = select(table.c.refid, table.c[column]).where(*of, table.c.import_id != import_id)
     kept = set(present)
     parent_of = {refid: parent for refid, parent in connection.execute(statement) if refid not in kept}
-    gone = sorted(parent_of)
-    for start in range(0, len(gone), _CHUNK):
-        connection.execute(delete(table).where(table.c.refid.in_(gone[start : start + _CHUNK])))
+    mark_gone(connection, table, sorted(parent_of), deleted_at=deleted_at)
     return list(parent_of.values())
 
 
-def delete_bereft(connection: Connection, table: Table, column: str, parents: Collection[int]) -> int:
-    """Delete the rows of these parents and return how many."""
+def delete_bereft(
+    connection: Connection, table: Table, column: str, parents: Collection[int], *, deleted_at: datetime | None
+) -> int:
+    """Mark or remove the rows of these parents and return how many."""
     gone, deleted = sorted(parents), 0
     for start in range(0, len(gone), _CHUNK):
         some = gone[start : start + _CHUNK]
-        deleted += connection.execute(delete(table).where(table.c[column].in_(some))).rowcount
+        deleted += connection.execute(deleting(table, table.c[column].in_(some), deleted_at=deleted_at)).rowcount
     return deleted
 
 
-def delete_beyond(connection: Connection, table: Table, column: str, high: int | None) -> int:
-    """Delete the rows of parents ``column > high`` (all, if None), and of none, and return how many."""
-    statement = delete(table)
-    if high is not None:
-        statement = statement.where((table.c[column] > high) | table.c[column].is_(None))
-    return connection.execute(statement).rowcount
+def delete_beyond(
+    connection: Connection, table: Table, column: str, high: int | None, *, deleted_at: datetime | None
+) -> int:
+    """Mark or remove the rows of parents ``column > high`` (all, if None), and of none, and return how many."""
+    own = [] if high is None else [(table.c[column] > high) | table.c[column].is_(None)]
+    return connection.execute(deleting(table, *own, deleted_at=deleted_at)).rowcount

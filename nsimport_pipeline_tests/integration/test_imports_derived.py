@@ -72,6 +72,7 @@ class Bench:
         self.tenant = Tenant.model_validate(document)
         self.client = NetSuiteClient(self.tenant)
         self.number = 0
+        self.lines = LINES
         ensure_control_tables(engine)
         for record_type in (LINES, *PARENTS):
             ensure_table(engine, record_type)
@@ -101,14 +102,14 @@ class Bench:
         )  # fmt: skip
         write_plan(self.engine, job, plan, until=until or START, now=START)
         plan_derived(
-            self.engine, job.import_id, LINES, PARENTS, attempt=1, client=self.client, batch_size=BATCH, now=START
+            self.engine, job.import_id, self.lines, PARENTS, attempt=1, client=self.client, batch_size=BATCH, now=START
         )
         settle(self.engine, job.import_id, rules=Rules(), now=lambda: START, runs=list)
         with self.engine.connect() as connection:
             (planned,) = store.type_plans(connection, job.import_id)
             batches = store.batches(connection, job.import_id)
         highest = planned.parents or {}
-        whole = record_type = narrowed(LINES, PARENTS, highest)
+        whole = record_type = narrowed(self.lines, PARENTS, highest)
         step = None
         if until is not None:
             step = Step(self.pinned(), LINES.range_column, whole=planned.changed_since is None)
@@ -163,7 +164,8 @@ class Bench:
     def stored(self) -> Counter[int]:
         column = TABLE.c.transaction_id
         with self.engine.connect() as connection:
-            return Counter(dict(connection.execute(sa.select(column, sa.func.count()).group_by(column)).all()))
+            live = sa.select(column, sa.func.count()).where(TABLE.c.deleted_at.is_(None)).group_by(column)
+            return Counter(dict(connection.execute(live).all()))
 
     def at_netsuite(self, where: str) -> Counter[int]:
         statement = (
@@ -231,6 +233,26 @@ def test_lines_and_parents_that_are_gone_take_their_rows_along(bench: Bench) -> 
         there = set(connection.scalars(sa.select(target_table(CATALOG["item_fulfillment"]).c.refid)))
     for parent, lines in bench.at_netsuite("t.type = 'ItemShip'").items():
         assert bench.stored()[parent] == (lines if parent in there else 0)
+
+
+def test_lines_are_marked_where_that_is_wanted_and_come_back(bench: Bench) -> None:
+    bench.lines = LINES.adapted(deletes="mark")
+    for name in LINES.derived_from:
+        bench.have(name)
+    bench.run()
+    there = bench.stored()
+    lost = bench.simulator.sql(
+        "CREATE OR REPLACE TABLE lost AS SELECT * FROM transactionline WHERE uniquekey % 5 = 1",
+        "DELETE FROM transactionline WHERE uniquekey % 5 = 1",
+    )[1]
+    bench.run()
+    assert bench.stored() == bench.at_netsuite(ALL)
+    with bench.engine.connect() as connection:
+        marked = connection.scalar(sa.select(sa.func.count()).where(TABLE.c.deleted_at.is_not(None)))
+    assert 0 < marked == there.total() - bench.stored().total() <= lost
+    bench.simulator.sql("INSERT INTO transactionline SELECT * FROM lost", "DROP TABLE lost")
+    bench.run()
+    assert bench.stored() == there
 
 
 def test_lines_without_any_parent_here_are_none(bench: Bench) -> None:

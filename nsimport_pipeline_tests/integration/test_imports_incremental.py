@@ -71,6 +71,7 @@ class Bench:
         self.tenant = Tenant.model_validate(document)
         self.client = NetSuiteClient(self.tenant)
         self.number = 0
+        self.types = dict(CATALOG)
         ensure_control_tables(engine)
         for name in ("customer", LINKS.name):
             ensure_table(engine, CATALOG[name])
@@ -89,7 +90,7 @@ class Bench:
         self.job = open_import(
             self.engine, self.tenant, Request((name,), (name,), mode), now=at, suffix=f"{self.number:04}"
         )
-        record_type = CATALOG[name]
+        record_type = self.types[name]
         with self.engine.connect() as connection:
             mark, pinned = store.watermarks(connection).get(name), store.pinned_ranges(connection, name)
         changes = None
@@ -106,7 +107,7 @@ class Bench:
         )  # fmt: skip
         write_plan(
             self.engine, self.job, plan, tables={name: target_table(record_type)}, until=at, gone={name: missing},
-            now=at,
+            removed=[name] if record_type.removes else [], now=at,
         )  # fmt: skip
         results = self.work(at, fail)
         self.requests = self.simulator.stats(log=False)["requests"] - before
@@ -118,7 +119,7 @@ class Bench:
             (planned,) = store.type_plans(connection, self.job.import_id)
             pinned = store.pinned_ranges(connection, planned.record_type)
             batches = [b for b in store.batches(connection, self.job.import_id) if not b.terminal]
-        whole = CATALOG[planned.record_type]
+        whole = self.types[planned.record_type]
         record_type = whole
         if planned.changed_since and planned.changed_until:
             record_type = changed_within(whole, planned.changed_since, planned.changed_until)
@@ -184,6 +185,11 @@ class Bench:
         with self.engine.connect() as connection:
             statement = sa.select(table.c.refid, table.c[column]).where(table.c.deleted_at.is_(None))
             return {row[0]: row[1] for row in connection.execute(statement)}
+
+    def rows(self) -> int:
+        """Rows there are, those marked deleted too."""
+        with self.engine.connect() as connection:
+            return connection.execute(sa.select(sa.func.count()).select_from(TABLE)).scalar_one()
 
     def at_netsuite(self) -> dict[int, Any]:
         statement = "SELECT t.id AS id, t.phone AS phone FROM customer t ORDER BY t.id ASC"
@@ -361,6 +367,39 @@ def test_what_netsuite_deleted_is_marked_and_no_other_record_with_its_id(bench: 
     bench.run(MIDNIGHT + timedelta(minutes=45))
     assert bench.stored() == bench.at_netsuite()
     assert set(bench.stored()) == set(ids)
+
+
+def test_deleted_rows_are_removed_where_that_is_wanted(bench: Bench) -> None:
+    ids = sorted(bench.stored())
+    bench.remove(ids[5:7], MIDNIGHT)
+    bench.run(MIDNIGHT)
+    assert bench.rows() == len(ids)
+    bench.types["customer"] = CUSTOMER.adapted(deletes="remove")
+    bench.remove(ids[10:13], MIDNIGHT + timedelta(minutes=1))
+    bench.run(MIDNIGHT + timedelta(minutes=15))
+    assert (bench.rows(), bench.planned().deleted) == (len(ids) - 3, 3)
+
+    # Nothing says that these are gone, one of them the last; and those marked before the change go now.
+    bench.remove([ids[20], ids[-1]], MIDNIGHT - 9 * DAY)
+    bench.run(MIDNIGHT + timedelta(minutes=30), mode="full")
+    assert bench.rows() == len(bench.stored()) == len(ids) - 7
+    assert bench.stored() == bench.at_netsuite()
+    bench.restore(ids[10:13], MIDNIGHT + timedelta(minutes=40))
+    bench.run(MIDNIGHT + timedelta(minutes=45))
+    assert bench.stored() == bench.at_netsuite()
+
+
+def test_a_record_that_comes_back_just_as_it_was_is_undeleted_when_it_is_reloaded(bench: Bench) -> None:
+    name, table = LINKS.name, target_table(LINKS)
+    bench.run(MIDNIGHT, mode="full", name=name)
+    before = bench.stored("imported_at", table)
+    (back, other) = sorted(before)[7:9]
+    with bench.engine.begin() as connection:
+        connection.execute(sa.update(table).where(table.c.refid == back).values(deleted_at=datetime(2031, 1, 1)))
+    _, results = bench.run(MIDNIGHT + DAY, name=name)
+    assert changed(results) == {"0": 1}
+    after = bench.stored("imported_at", table)
+    assert (after[back] > before[back], after[other]) == (True, before[other])
 
 
 def test_days_of_a_company_s_life_are_followed_step_by_step(bench: Bench) -> None:
