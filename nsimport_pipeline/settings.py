@@ -11,18 +11,18 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo
 
 import yaml
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, TypeAdapter, ValidationError, field_validator
 
 from nsimport_pipeline.alert_settings import AlertRules
 from nsimport_pipeline.errors import ConfigurationError, RefusedError
 from nsimport_pipeline.retry_settings import CircuitSettings, Retries, StrictModel
+from nsimport_pipeline.schedule_settings import Schedule, ScheduleName, known_zone
 
 TENANT_NAME = re.compile(r"^[a-z0-9_]{1,32}$")
 _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://\S+$")
-NESTED = ("retries", "circuit", "alert_rules")
+NESTED = ("retries", "circuit", "alert_rules", "schedules")
 """Keys whose values are laid over those of ``defaults`` key by key."""
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -121,6 +121,7 @@ class Tenant(StrictModel):
     alerts: tuple[SecretStr, ...] = ()
     """Addresses in Apprise's form (``mailtos://…``, ``slack://…``) that alerts are sent to."""
     alert_rules: AlertRules = AlertRules()
+    schedules: dict[ScheduleName, Schedule] = Field(default_factory=dict)
 
     @field_validator("alerts")
     @classmethod
@@ -133,11 +134,7 @@ class Tenant(StrictModel):
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except Exception:
-            raise ValueError(f"unknown time zone {value!r}; use a name like America/Los_Angeles") from None
-        return value
+        return known_zone(value)
 
     @field_validator("date_format")
     @classmethod
@@ -180,6 +177,9 @@ class Tenant(StrictModel):
 
     def options(self, record_type: str) -> RecordTypeOptions:
         return self.record_types.get(record_type, RecordTypeOptions())
+
+
+_SCHEDULES = TypeAdapter(dict[Literal["schedules"], dict[ScheduleName, Schedule]])
 
 
 def pool_name(tenant: str) -> str:
@@ -246,10 +246,21 @@ class Settings:
         try:
             tenant = Tenant.model_validate(body)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            message = first["msg"].removeprefix("Value error, ")
-            raise ConfigurationError(f"{self._place(name, first['loc'])}: {message}") from None
+            raise self._wrong(name, error) from None
         return self._anchored(tenant)
+
+    def schedules(self, name: str) -> dict[str, Schedule]:
+        """A tenant's schedules, read without its secrets, each with a time zone. Raises ConfigurationError."""
+        body = self._filled(self._merged(name).get("schedules") or {}, f"tenants.{name}.schedules")
+        zone = self._merged(name).get("timezone", Tenant.model_fields["timezone"].default)
+        try:
+            found = _SCHEDULES.validate_python({"schedules": body})["schedules"]
+            zone = known_zone(str(zone))
+        except ValidationError as error:
+            raise self._wrong(name, error) from None
+        except ValueError as error:
+            raise ConfigurationError(f"{self._place(name, ('timezone',))}: {error}") from None
+        return {key: each.model_copy(update={"timezone": each.timezone or zone}) for key, each in found.items()}
 
     def enabled_tenant(self, name: str) -> Tenant:
         """Like ``tenant``; raises RefusedError if the file switches it off (``imports/rollout.py`` knows the rest)."""
@@ -287,6 +298,11 @@ class Settings:
                 except yaml.YAMLError:
                     raise ConfigurationError(f"environment variable {variable}: not a valid value") from None
         return values
+
+    def _wrong(self, name: str, error: ValidationError) -> ConfigurationError:
+        """The first thing that is wrong with a tenant's settings, and where."""
+        first = error.errors(include_url=False, include_input=False)[0]
+        return ConfigurationError(f"{self._place(name, first['loc'])}: {first['msg'].removeprefix('Value error, ')}")
 
     def _place(self, name: str, location: tuple[int | str, ...]) -> str:
         """Where a setting of a tenant was made: file and key, or the environment variable."""

@@ -38,6 +38,8 @@ OVERDUE = "nsimport/overdue"
 
 STEERS = "nsimport/steers"
 """On a run of a job that steers: the import that it started, or is about. ``nsimport/import`` is for runs that work."""
+SCHEDULE = "nsimport/schedule"
+"""On a run that a schedule asked for: its name in the tenants file."""
 STEERING_JOBS = ("start_import", "cancel_import", "resume_import", "reconcile_imports")
 
 SHUT, OPEN = "shut", "open"
@@ -55,6 +57,11 @@ def asset_key(tenant: str, record_type: str) -> dg.AssetKey:
 def overview_key(tenant: str) -> dg.AssetKey:
     """The asset that shows how far a tenant's imports are."""
     return dg.AssetKey([tenant, "overview"])
+
+
+def schedule(tenant: str, name: str) -> str:
+    """What one of a tenant's schedules is called in Dagster."""
+    return f"{tenant}__{name}"
 
 
 def partition_set(tenant: str, record_type: str) -> str:

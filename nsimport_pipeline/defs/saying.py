@@ -5,7 +5,7 @@ is done about them.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import dagster as dg
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,6 +16,7 @@ from nsimport_pipeline.imports.batch import Result
 from nsimport_pipeline.warehouse.errors import classify
 
 Ticked = dg.SensorResult | dg.SkipReason
+_T = TypeVar("_T")
 
 
 def in_words(error: NsimportError | SQLAlchemyError) -> str:
@@ -68,8 +69,8 @@ def _failure(said: str, then: str, import_id: str | None, *, retryable: bool) ->
     return dg.Failure(text, metadata={"retryable": retryable, **of_import}, allow_retries=False)
 
 
-def or_skipped(tenant: str, tick: Callable[[], Ticked]) -> Ticked:
-    """What a sensor's ``tick`` comes to; if something is wrong, the reason is what the tick shows."""
+def or_skipped(tenant: str, tick: Callable[[], _T]) -> _T | dg.SkipReason:
+    """What the ``tick`` of a sensor or schedule comes to; if something is wrong, the reason is what the tick shows."""
     try:
         return tick()
     except (NsimportError, SQLAlchemyError) as error:

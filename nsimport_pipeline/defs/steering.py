@@ -12,10 +12,9 @@ from sqlalchemy import Engine
 
 from nsimport_pipeline.defs import resources
 from nsimport_pipeline.defs.reconcile import Findings, clear_vanished, reconcile, settle_import, withdraw
-from nsimport_pipeline.defs.tenants import asking, find_import, only_tenant, read_tenant
+from nsimport_pipeline.defs.tenants import ask_whether_it_answers, find_import, only_tenant, read_tenant
 from nsimport_pipeline.errors import NsimportError
 from nsimport_pipeline.imports import store
-from nsimport_pipeline.imports.breaker import TenantCircuit
 from nsimport_pipeline.imports.records import ImportJob
 from nsimport_pipeline.imports.rollout import require_on
 from nsimport_pipeline.imports.states import OPEN_IMPORTS
@@ -93,13 +92,9 @@ def _reconciled(instance: dg.DagsterInstance, name: str) -> Report:
 
 
 def _ask_netsuite(instance: dg.DagsterInstance, tenant: Tenant, engine: Engine) -> list[str]:
-    """Ask NetSuite at once whether it answers again, if it is taken to be down. Returns what is to be said of it."""
-    with read_only(engine).connect() as connection:
-        if store.circuit_of(connection, tenant.name).closed:
-            return []
-    with asking(tenant, instance, None) as (client, _):
-        circuit = TenantCircuit(engine, tenant).ask_now(client.probe)
-    return [f"NetSuite was asked whether it answers again: {circuit}"]
+    """What is to be said of asking NetSuite whether it answers again, if it was taken to be down."""
+    circuit = ask_whether_it_answers(instance, tenant, engine)
+    return [] if circuit is None else [f"NetSuite was asked whether it answers again: {circuit}"]
 
 
 def _report(tenant: str, found: Findings) -> Report:

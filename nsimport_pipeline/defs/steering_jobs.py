@@ -16,8 +16,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from nsimport_pipeline.defs import names, starting, steering
 from nsimport_pipeline.defs.saying import in_words
 from nsimport_pipeline.defs.signs_of_life import show_life
-from nsimport_pipeline.defs.tenants import find_import
-from nsimport_pipeline.errors import NsimportError
+from nsimport_pipeline.defs.tenants import ask_whether_it_answers, find_import
+from nsimport_pipeline.errors import NsimportError, RefusedError
 
 _IMPORT = "Id of the import, as the run that started it shows it and the tag nsimport/import of its runs."
 
@@ -38,6 +38,11 @@ class StartConfig(dg.Config):
     wave_size: int | None = Field(
         default=None,
         description=f"Batches per wave, 1 to {starting.MOST_BATCHES:,}, instead of the tenant's setting.",
+    )
+    if_possible: bool = Field(
+        default=False,
+        description="True, as schedules ask: where nothing may begin now (one of these record types is being imported, "
+        "the tenant is switched off, NetSuite does not answer), the run says so and ends well instead of failing.",
     )
 
 
@@ -70,14 +75,23 @@ def start_import(context: dg.OpExecutionContext, config: StartConfig) -> None:
         context.instance.add_run_tags(context.run_id, {names.STEERS: import_id})
 
     with _doing(context, f"no import of {', '.join(config.record_types)} was started for {config.tenant!r}"):
-        asked = starting.ask(
-            config.record_types,
-            config.tenant,
-            mode=config.mode,
-            dependencies=config.dependencies,
-            wave_size=config.wave_size,
-        )
-        job, made = starting.start(asked, context.instance, on_opened=opened, say=context.log.info)
+        try:
+            asked = starting.ask(
+                config.record_types,
+                config.tenant,
+                mode=config.mode,
+                dependencies=config.dependencies,
+                wave_size=config.wave_size,
+            )
+            if config.if_possible:
+                _require_answers(context, asked)
+            job, made = starting.start(asked, context.instance, on_opened=opened, say=context.log.info)
+        except RefusedError as refused:
+            if not config.if_possible:
+                raise
+            context.log.info(f"nothing was started: {refused}")
+            context.add_output_metadata({"said": f"nothing was started: {refused}"})
+            return
     facts = {"record_types": len(made.types), "records": made.records, "batches": made.batches}
     _show(context, starting.in_short(made), import_id=job.import_id, **facts, waves=len(made.waves))
 
@@ -154,6 +168,13 @@ def _doing(context: dg.OpExecutionContext, failed: str) -> Iterator[None]:
         yield
     except (NsimportError, SQLAlchemyError) as error:
         raise dg.Failure(f"{failed}: {in_words(error)}", allow_retries=False) from None
+
+
+def _require_answers(context: dg.OpExecutionContext, asked: starting.Asked) -> None:
+    """Raise RefusedError if NetSuite is known to be down, and still is: each import would be one that failed."""
+    circuit = ask_whether_it_answers(context.instance, asked.tenant, asked.engine)
+    if circuit is not None and circuit.confirmed:
+        raise RefusedError(str(circuit))
 
 
 def _show(context: dg.OpExecutionContext, said: str, *, import_id: str, **facts: int) -> None:

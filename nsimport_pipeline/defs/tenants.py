@@ -20,6 +20,7 @@ from nsimport_pipeline.imports.columns import ONCE
 from nsimport_pipeline.imports.explain import Cause
 from nsimport_pipeline.imports.records import ImportJob, tenant_of
 from nsimport_pipeline.imports.rollout import require_on
+from nsimport_pipeline.netsuite.circuit import Circuit
 from nsimport_pipeline.netsuite.client import NetSuiteClient
 from nsimport_pipeline.netsuite.retrying import RetryPolicy
 from nsimport_pipeline.settings import Tenant
@@ -78,6 +79,18 @@ def asking(
 def brisk(raw: NetSuiteClient, instance: dg.DagsterInstance, tenant: Tenant) -> SlottedClient:
     """The same client for questions that may well be refused: each is asked once."""
     return SlottedClient(raw.following(ONCE), instance, tenant.name, name=secrets.token_hex(4))
+
+
+def ask_whether_it_answers(instance: dg.DagsterInstance, tenant: Tenant, engine: Engine) -> Circuit | None:
+    """Ask NetSuite at once whether it answers again, if it is taken to be down; returns how the circuit is then.
+
+    None if it is not: then nothing is asked.
+    """
+    with read_only(engine).connect() as connection:
+        if store.circuit_of(connection, tenant.name).closed:
+            return None
+    with asking(tenant, instance, None) as (client, _):
+        return TenantCircuit(engine, tenant).ask_now(client.probe)
 
 
 def find_import(import_id: str) -> tuple[Tenant, Engine, ImportJob]:

@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from nsimport_pipeline import settings
 from nsimport_pipeline.retry_settings import Retries
+from nsimport_pipeline.schedule_settings import Schedule
 from nsimport_pipeline.settings import ENVIRONMENT_DEFAULTS, OAuth2, RecordTypeOptions, Tenant, TokenBased
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
@@ -50,14 +51,15 @@ def _default(field: FieldInfo) -> Any:
 
 
 def in_the_code() -> dict[str, str]:
-    nested = {"name", "auth", "record_types", "retries", "circuit", "alert_rules"}
+    nested = {"name", "auth", "record_types", "retries", "circuit", "alert_rules", "schedules"}
     tenant = {key: default for key, default in fields("", Tenant) if key not in nested}
     auth = dict(fields("auth.", OAuth2)) | dict(fields("auth.", TokenBased))
     options = dict(fields("record_types.<type>.", RecordTypeOptions))
     retries = dict(leaves("retries.", Retries.model_validate({})))
     circuit = dict(leaves("circuit.", _default(Tenant.model_fields["circuit"])))
     alert_rules = dict(leaves("alert_rules.", _default(Tenant.model_fields["alert_rules"])))
-    return tenant | auth | options | retries | circuit | alert_rules
+    schedules = dict(fields("schedules.<name>.", Schedule))
+    return schedules | tenant | auth | options | retries | circuit | alert_rules
 
 
 def test_every_setting_is_documented_with_its_default_and_none_that_is_not_there() -> None:

@@ -339,6 +339,35 @@ def test_a_number_is_read_without_filling_in_secrets(load: Load) -> None:
     assert settings.number("globex", "slots", 5) == 5
 
 
+def test_schedules_are_read_without_secrets_over_those_of_defaults(load: Load) -> None:
+    defaults = {"schedules": {"changes": {"cron": "H/15 * * * *", "quiet_hours": "22:00-06:00"}}}
+    tenant = {"timezone": "Europe/Berlin", "warehouse_url": "${ABSENT}", "schedules": {"changes": {"enabled": True}}}
+    (changes,) = load(tenant, defaults).schedules("acme").values()
+    assert (changes.cron, changes.quiet_hours, changes.enabled) == ("H/15 * * * *", ("22:00-06:00",), True)
+    assert (changes.mode, changes.timezone) == ("incremental", "Europe/Berlin")
+    assert load().schedules("acme") == {}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        ({"cron": "* * *"}, "schedules.changes.cron: '* * *' has 3 fields"),
+        ({}, "schedules.changes.cron: Field required"),
+        ({"cron": "H * * * *", "mode": "sometimes"}, "schedules.changes.mode: "),
+        ({"cron": "H * * * *", "timezone": "Mars"}, "schedules.changes.timezone: unknown time zone 'Mars'"),
+        ({"cron": "H * * * *", "quiet_hours": "10pm-6am"}, "schedules.changes.quiet_hours: '10pm-6am' is not written"),
+        ({"cron": "0 23 * * *", "quiet_hours": "22:00-06:00"}, "schedules.changes: '0 23 * * *' comes in quiet hours"),
+        ({"cron": "H * * * *", "each": 1}, "schedules.changes.each: "),
+    ],
+)
+def test_a_wrong_schedule_is_named(load: Load, file: Path, schedule: dict[str, Any], said: str) -> None:
+    settings = load({"schedules": {"changes": schedule}})
+    for ask in (settings.schedules, settings.tenant):
+        with pytest.raises(ConfigurationError) as error:
+            ask("acme")
+        assert str(error.value).startswith(f"{file}: tenants.acme.{said}")
+
+
 def test_settings_are_not_changed_by_accident(load: Load) -> None:
     tenant: Tenant = load().tenant("acme")
     with pytest.raises(ValueError, match="frozen"):

@@ -1,0 +1,94 @@
+"""The schedules of a tenant in Dagster: each asks for an import by a run of ``start_import``.
+
+Belongs here: the schedules, and a tick that is skipped with its reason. Does not belong here: whether one is due
+(``imports/due.py``), what the run does (``steering_jobs.py``), or telling who is behind (``behind.py``). A tick reads
+the tenant's database only, never NetSuite.
+
+However many moments were missed, Dagster makes one tick of them: its scheduler catches up for partitioned jobs only.
+"""
+
+import logging
+from datetime import UTC, datetime
+from functools import partial
+
+import dagster as dg
+
+from nsimport_pipeline.cron import spread
+from nsimport_pipeline.defs import names, resources
+from nsimport_pipeline.defs.saying import or_skipped
+from nsimport_pipeline.defs.tenants import read_tenant
+from nsimport_pipeline.errors import ConfigurationError
+from nsimport_pipeline.imports.due import due, look
+from nsimport_pipeline.imports.plan import chosen_types
+from nsimport_pipeline.record_types.criteria import Catalog
+from nsimport_pipeline.schedule_settings import Schedule
+from nsimport_pipeline.settings import Settings, Tenant
+
+logger = logging.getLogger("nsimport.schedules")
+
+
+def tenant_schedules(settings: Settings, tenant: str, job: dg.JobDefinition) -> list[dg.ScheduleDefinition]:
+    """A tenant's schedules; none, with a word in the log, where its settings of them are wrong. Needs no secret."""
+    try:
+        schedules = settings.schedules(tenant)
+    except ConfigurationError as error:
+        # The other tenants' are not to suffer; the sensor `behind` says so in the UI.
+        logger.warning("no schedule of %s is there: %s", tenant, error)
+        return []
+    return [_schedule(tenant, name, schedule, job) for name, schedule in schedules.items()]
+
+
+def _schedule(tenant: str, name: str, schedule: Schedule, job: dg.JobDefinition) -> dg.ScheduleDefinition:
+    def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        return or_skipped(tenant, partial(ticked, tenant, name, datetime.now(UTC)))
+
+    what = ", ".join(schedule.record_types) or "every enabled record type"
+    quiet = f"; nothing begins in {', '.join(schedule.quiet_hours)}" if schedule.quiet_hours else ""
+    on = dg.DefaultScheduleStatus.RUNNING if schedule.enabled else dg.DefaultScheduleStatus.STOPPED
+    return dg.ScheduleDefinition(
+        name=names.schedule(tenant, name),
+        cron_schedule=spread(schedule.cron, f"{tenant} {name}"),
+        execution_timezone=schedule.timezone,
+        job=job,
+        execution_fn=tick,
+        default_status=on,
+        tags={names.TENANT: tenant},
+        description=f"{tenant}: {schedule.mode} import of {what} at {schedule.cron} {schedule.timezone}{quiet}.",
+    )
+
+
+def ticked(tenant: str, name: str, now: datetime) -> dg.RunRequest | dg.SkipReason:
+    """What a schedule does at ``now``: it asks for a run that starts the import, or says why not.
+
+    Raises ConfigurationError, RefusedError, TimedOut if the tenant's settings or database are not there.
+    """
+    schedule = resources.settings().schedules(tenant).get(name)
+    if schedule is None:
+        return dg.SkipReason(f"the tenants file has no schedule {name} of {tenant} any more: reload the code location")
+    resources.settings().enabled_tenant(tenant)  # one that is switched off may have no database
+    owner, engine = read_tenant(tenant)
+    wanted = requested(schedule, owner, resources.catalog())
+    reason = due(schedule, look(engine, owner, imported(schedule, owner, resources.catalog())), now)
+    if reason is not None:
+        return dg.SkipReason(reason)
+    config = {
+        "tenant": tenant,
+        "record_types": wanted,
+        "mode": schedule.mode,
+        "dependencies": schedule.dependencies,
+        "if_possible": True,
+    }
+    return dg.RunRequest(
+        run_config={"ops": {"start": {"config": config}}}, tags={names.TENANT: tenant, names.SCHEDULE: name}
+    )
+
+
+def requested(schedule: Schedule, tenant: Tenant, catalog: Catalog) -> list[str]:
+    """What a schedule asks for: the record types it names, or all that are enabled for the tenant."""
+    return list(schedule.record_types) or [name for name in catalog if tenant.options(name).enabled]
+
+
+def imported(schedule: Schedule, tenant: Tenant, catalog: Catalog) -> list[str]:
+    """All record types that a schedule's imports have. Raises ConfigurationError if it names an unknown one."""
+    chosen = chosen_types(catalog, requested(schedule, tenant, catalog), with_dependencies=schedule.dependencies)
+    return [name for name in chosen if tenant.options(name).enabled]

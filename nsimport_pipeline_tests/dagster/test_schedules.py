@@ -1,0 +1,176 @@
+"""Schedules as Dagster has them: what a tick asks for, what it skips and why, and what the run it asked for does."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from nsimport_pipeline.commands.processes import free_port
+from nsimport_pipeline.commands.session import dagster_instance
+from nsimport_pipeline.defs import resources
+from nsimport_pipeline.defs.build import build_definitions
+from nsimport_pipeline.defs.schedules import tenant_schedules
+from nsimport_pipeline.defs.steering_jobs import steering_jobs
+from nsimport_pipeline.simulator.options import SimulatorOptions
+from nsimport_pipeline.simulator.process import SimulatorThread
+from nsimport_pipeline_tests.dagster.in_process import InProcess
+
+SCHEDULES = {
+    "changes": {"cron": "H/15 * * * *", "record_types": ["vendor"], "dependencies": False, "enabled": True},
+    "everything": {"cron": "H 2 * * 6", "mode": "full", "timezone": "Europe/Berlin"},
+}
+OFF = {charge: {"enabled": False} for charge in ("charge", "charge_type")}
+
+
+@pytest.fixture(scope="module")
+def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatorThread]:
+    options = SimulatorOptions(credentials=tmp_path_factory.mktemp("simulator"), rows={"*": 3})
+    with SimulatorThread(options) as running:
+        yield running
+
+
+@pytest.fixture
+def installation(simulator: SimulatorThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InProcess]:
+    made = InProcess(tmp_path, simulator, monkeypatch)
+    (tmp_path / "home").mkdir()
+    made.tenant(schedules=SCHEDULES, record_types=OFF)
+    yield made
+    simulator.set_faults("")
+
+
+def schedule(name: str = "changes", tenant: str = "acme") -> dg.ScheduleDefinition:
+    found = tenant_schedules(resources.settings(), tenant, steering_jobs()[0])
+    return {each.name: each for each in found}[f"{tenant}__{name}"]
+
+
+def ticked(name: str = "changes", tenant: str = "acme") -> Any:
+    context = dg.build_schedule_context(scheduled_execution_time=datetime.now(UTC))
+    return schedule(name, tenant).evaluate_tick(context)
+
+
+def skipped(name: str = "changes", tenant: str = "acme") -> str:
+    data = ticked(name, tenant)
+    assert data.run_requests == []
+    assert data.skip_message
+    return data.skip_message
+
+
+def asked(name: str = "changes", tenant: str = "acme") -> dg.RunRequest:
+    data = ticked(name, tenant)
+    assert data.skip_message is None
+    (request,) = data.run_requests or []
+    return request
+
+
+def carried_out(request: dg.RunRequest) -> tuple[dg.ExecuteInProcessResult, dict[str, Any]]:
+    """The run that a tick asked for, in this process, and what it shows."""
+    with dagster_instance() as instance:
+        result = steering_jobs()[0].execute_in_process(
+            run_config=request.run_config, tags=request.tags, instance=instance, raise_on_error=False
+        )
+    shown = {
+        key: value.value
+        for event in result.all_events
+        if event.event_type_value == "STEP_OUTPUT"
+        for key, value in event.step_output_data.metadata.items()
+    }
+    return result, shown
+
+
+def test_each_is_there_without_a_secret_and_runs_by_itself_only_if_it_is_enabled(installation: InProcess) -> None:
+    installation.tenant(auth={"method": "tba", "consumer_key": "${ABSENT}"}, timezone="America/Denver")
+    changes, everything = schedule(), schedule("everything")
+    assert changes.default_status is dg.DefaultScheduleStatus.RUNNING
+    assert everything.default_status is dg.DefaultScheduleStatus.STOPPED
+    assert (changes.execution_timezone, everything.execution_timezone) == ("America/Denver", "Europe/Berlin")
+    assert str(changes.cron_schedule).endswith("-59/15 * * * *")
+    assert "incremental import of vendor at H/15" in str(changes.description)
+    assert changes.job_name == "start_import"
+
+
+def test_a_wrong_one_takes_that_tenants_away_and_no_others(installation: InProcess) -> None:
+    installation.tenant("strange", schedules={"changes": {"cron": "H/99 * * * *"}})
+    assert {each.name for each in build_definitions().get_repository_def().schedule_defs} == {
+        "acme__changes", "acme__everything"
+    }  # fmt: skip
+
+
+def test_a_tick_asks_for_an_import_and_the_next_ones_wait_for_its_end(installation: InProcess) -> None:
+    request, at_the_same_time = asked(), asked()
+    assert request.tags | {"nsimport/tenant": "acme", "nsimport/schedule": "changes"} == request.tags
+    config = request.run_config["ops"]["start"]["config"]
+    assert config["record_types"] == ["vendor"]
+    assert config["mode"] == "incremental"
+
+    result, shown = carried_out(request)
+    assert result.success
+    import_id = shown["import"]
+    assert installation.status(import_id)["mode"] == "incremental"
+    assert skipped() == f"{import_id} is still importing vendor: `nsimport status {import_id}`"
+    assert import_id in skipped("everything")
+
+    # One that was asked for before the first had begun: no failure, and no second import.
+    result, shown = carried_out(at_the_same_time)
+    assert result.success
+    assert f"vendor is already being imported for tenant 'acme' by {import_id}" in shown["said"]
+    assert installation.query("acme", "SELECT COUNT(*) AS n FROM import_jobs") == [{"n": 1}]
+
+    assert installation.carry_on(import_id) == "completed"
+    result, shown = carried_out(asked())
+    assert shown["said"] == "nothing was changed: there is nothing to import"
+    assert installation.carry_on(shown["import"]) == "completed"
+
+
+def test_all_enabled_record_types_are_asked_for_where_none_is_named(installation: InProcess) -> None:
+    config = asked("everything").run_config["ops"]["start"]["config"]
+    assert {"customer", "sales_order", "transaction_line"} <= set(config["record_types"])
+    assert not set(OFF) & set(config["record_types"])
+    assert config["mode"] == "full"
+
+
+def test_a_tenant_that_is_switched_off(installation: InProcess) -> None:
+    installation.tenant(enabled="database")
+    assert "the tenant is not enabled (there is no flag" in skipped()
+    installation.tenant(enabled=False)
+    assert "is not enabled: set enabled: true" in skipped()
+
+
+def test_quiet_hours(installation: InProcess) -> None:
+    hours = ["00:00-12:00", "12:00-23:59"]
+    installation.tenant(schedules={"changes": {"cron": "59 23 * * *", "quiet_hours": hours, "timezone": "UTC"}})
+    assert any(skipped().startswith(f"quiet hours: {each} UTC") for each in hours)
+
+
+def test_what_is_wrong_with_a_tenant_is_the_reason_and_no_traceback(installation: InProcess) -> None:
+    installation.tenant(
+        "away", schedules=SCHEDULES, warehouse_url=f"mysql+pymysql://user:secret@127.0.0.1:{free_port()}/away"
+    )
+    said = skipped(tenant="away")
+    assert "the database does not answer" in said
+    assert "secret" not in said
+    installation.tenant("unset", schedules=SCHEDULES, auth={"method": "tba", "consumer_key": "${ABSENT}"})
+    assert "environment variable ABSENT is not set" in skipped(tenant="unset")
+    installation.tenant("odd", schedules={"changes": {"cron": "H * * * *", "record_types": ["nothing_known"]}})
+    assert "nothing_known" in skipped(tenant="odd")
+
+
+def test_while_netsuite_is_down_one_import_fails_and_no_more_are_begun(installation: InProcess) -> None:
+    installation.tenant(circuit={"failures": 2, "probe_delay": 0.01, "longest_probe_delay": 0.01})
+    installation.simulator.set_faults("outage:3600")
+    first, _ = carried_out(asked())
+    assert not first.success
+    assert installation.query("acme", "SELECT state FROM import_jobs") == [{"state": "failed"}]
+
+    # A probe is due by now: the run sends it before it begins anything.
+    second, shown = carried_out(asked())
+    assert second.success
+    assert "NetSuite is not answering since" in shown["said"]
+    assert installation.query("acme", "SELECT COUNT(*) AS n FROM import_jobs") == [{"n": 1}]
+
+    installation.simulator.set_faults("")
+    third, shown = carried_out(asked())
+    assert third.success
+    assert installation.carry_on(shown["import"]) == "completed"
