@@ -26,6 +26,7 @@ import yaml
 from nsimport_pipeline.commands.processes import daemon_command, daemon_runs, free_port, webserver_command
 from nsimport_pipeline.simulator.options import SimulatorOptions
 from nsimport_pipeline.simulator.process import SimulatorProcess
+from nsimport_pipeline_tests.commands import call
 
 PROJECT = Path(__file__).parents[2]
 TENANT = "acme"
@@ -126,27 +127,14 @@ class Environment:
         directory: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, in ``directory`` if it is not the installation's own."""
-        with subprocess.Popen(
-            self.command(*arguments),
-            env={**self.environ, **(variables or {})},
-            cwd=directory or self.directory,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        ) as process:
-            try:
-                output, errors = process.communicate(timeout=timeout * PATIENCE)
-            except subprocess.TimeoutExpired:
-                # Interrupted, it stops the services it started itself.
-                process.send_signal(signal.SIGINT)
-                output, errors = process.communicate(timeout=30)
-                raise AssertionError(
-                    f"{arguments} took longer than {timeout * PATIENCE} s:\n{output}\n{errors}"
-                ) from None
-        self.said += [output, errors]
-        return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
+        done = call(
+            arguments,
+            environ={**self.environ, **(variables or {})},
+            directory=directory or self.directory,
+            timeout=timeout * PATIENCE,
+        )
+        self.said += [done.stdout, done.stderr]
+        return done
 
     def json(self, *arguments: str) -> Any:
         """What a command prints with ``--json``."""

@@ -4,19 +4,15 @@ Belongs here: starting, killing and restarting the processes, the tenants file, 
 here: when something is killed (``drive.py``), or what must hold (``verify.py``).
 """
 
-import multiprocessing
 import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
-from multiprocessing.connection import Connection
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,6 +24,7 @@ import yaml
 
 from nsimport_pipeline.commands.processes import daemon_command, daemon_runs
 from nsimport_pipeline_tests import mysql_server as private_mysql
+from nsimport_pipeline_tests.commands import call
 
 PROJECT = Path(__file__).parents[2]
 ALIVE = [
@@ -37,9 +34,6 @@ ALIVE = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-NOT_CAUGHT = 70
-PRELOADED = ("importing", "showing", "waiting", "session", "processes")
-"""Modules of commands that are loaded once, for all commands that are called."""
 
 
 class Installation:
@@ -103,8 +97,6 @@ class Installation:
             self._tenants[lane] = self._nobody()
         self._write_tenants()
         self.instance = self._stack.enter_context(dg.DagsterInstance.from_config(str(self.home)))
-        self._commands = multiprocessing.get_context("forkserver")
-        self._commands.set_forkserver_preload([f"nsimport_pipeline.commands.{name}" for name in PRELOADED])
         self.start_daemon()
 
     def _write_dagster_yaml(self) -> None:
@@ -170,24 +162,9 @@ class Installation:
     # Commands
 
     def nsimport(self, *arguments: str, timeout: float = 120) -> tuple[int, str, str]:
-        """Run a command in a process of its own, as a user would: exit code, stdout and stderr."""
-        mine, its = self._commands.Pipe(duplex=False)
-        process = self._commands.Process(target=_command, args=(its, arguments, self.environ, str(self.directory)))
-        process.start()
-        its.close()
-        try:
-            if not mine.poll(timeout):
-                raise AssertionError(f"nsimport {' '.join(arguments)} took longer than {timeout:g} s")
-            code, output, errors = mine.recv()
-        except EOFError:
-            raise AssertionError(f"nsimport {' '.join(arguments)} ended without a word") from None
-        finally:
-            if process.is_alive():
-                process.join(5)
-            process.kill()
-        if code == NOT_CAUGHT:
-            raise AssertionError(f"nsimport {' '.join(arguments)}: {errors}")
-        return code, output, errors
+        """Run a command as a user would: exit code, stdout and stderr."""
+        done = call(arguments, environ=self.environ, directory=self.directory, timeout=timeout)
+        return done.returncode, done.stdout, done.stderr
 
     # Processes
 
@@ -305,30 +282,6 @@ class Installation:
             with suppress(sa.exc.SQLAlchemyError):
                 self.execute(f"KILL {connection}")
         return len(ids)
-
-
-def _command(connection: Connection, arguments: tuple[str, ...], environ: dict[str, str], directory: str) -> None:
-    """Body of a command's process, forked from one that has loaded the modules already."""
-    from nsimport_pipeline.cli import run
-
-    os.environ.clear()
-    os.environ.update(environ)
-    os.chdir(directory)
-    output, errors = Path(f"command-{os.getpid()}.out"), Path(f"command-{os.getpid()}.err")
-    with output.open("w+") as out, errors.open("w+") as err, redirect_stdout(out), redirect_stderr(err):
-        os.dup2(out.fileno(), 1)
-        os.dup2(err.fileno(), 2)
-        try:
-            code = run(list(arguments))
-        except Exception:
-            # Always wrong: an expected error is one line, and ``run`` sees to that.
-            traceback.print_exc()
-            code = NOT_CAUGHT
-        sys.stdout.flush()
-        sys.stderr.flush()
-    connection.send((code, output.read_text(), errors.read_text()))
-    output.unlink()
-    errors.unlink()
 
 
 def _kill(pid: int) -> bool:
