@@ -23,19 +23,18 @@ def build_definitions() -> dg.Definitions:
     """The definitions of every tenant. Raises ConfigurationError."""
     settings, catalog = resources.settings(), resources.catalog()
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = []
-    jobs = steering_jobs()
-    start_import = jobs[0]
-    sensors: list[dg.SensorDefinition] = []
+    steering, planning = steering_jobs(), planning_job()
     schedules: list[dg.ScheduleDefinition] = []
     for tenant in settings.tenant_names:
         assets += [*tenant_assets(settings, catalog, tenant), overview_spec(tenant)]
-        jobs.append(planning_job(tenant))
-        sensors += [wave_sensor(tenant), planning_sensor(tenant, jobs[-1])]
-        sensors += [overview_sensor(tenant), alert_sensor(tenant)]
-        schedules += tenant_schedules(settings, tenant, start_import)
-    # One process for each run: its worker threads do the rest.
+        schedules += tenant_schedules(settings, tenant, steering[0])
     return dg.Definitions(
-        assets=assets, jobs=jobs, sensors=sensors, schedules=schedules, executor=dg.in_process_executor
+        assets=assets,
+        jobs=[*steering, planning],
+        sensors=[wave_sensor(), planning_sensor(planning), overview_sensor(), alert_sensor()],
+        schedules=schedules,
+        # One process for each run: its worker threads do the rest.
+        executor=dg.in_process_executor,
     )
 
 

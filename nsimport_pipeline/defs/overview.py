@@ -5,15 +5,15 @@ Belongs here: the asset, the sensor that observes it, how often. Does not belong
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from typing import TypedDict
 
 import dagster as dg
 
 from nsimport_pipeline.defs import names, resources
-from nsimport_pipeline.defs.saying import Ticked, or_skipped
+from nsimport_pipeline.defs.each_tenant import EachTenant, Look, ticked
 from nsimport_pipeline.defs.slots import slot_use
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.overview import fingerprint, headline, markdown, numbers
@@ -27,6 +27,14 @@ AT_FIRST = timedelta(days=1)
 """What ended within it is shown by the very first observation."""
 MOST = 5
 """Imports that one observation shows."""
+NOTHING = "no import is open, and none has ended since it was observed"
+
+
+class Seen(TypedDict):
+    """What was observed of a tenant: when, and the fingerprint of what was said."""
+
+    at: str
+    said: str
 
 
 def overview_spec(tenant: str) -> dg.AssetSpec:
@@ -40,36 +48,51 @@ def overview_spec(tenant: str) -> dg.AssetSpec:
     )
 
 
-def overview_sensor(tenant: str) -> dg.SensorDefinition:
-    """The sensor that writes down how far a tenant's imports are, if that has changed."""
+def overview_sensor() -> dg.SensorDefinition:
+    """The sensor that writes down how far each tenant's imports are, if that has changed."""
+    each = EachTenant()
 
     @dg.sensor(
-        name=f"overview_{tenant}",
+        name="overview",
         minimum_interval_seconds=LOOK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Observes {tenant}'s overview while imports go on: progress, rate, time left, what is waited for.",
+        description="Observes tenants' overviews while imports go on: progress, rate, time left, what is waited for.",
     )
-    def sensor(context: dg.SensorEvaluationContext) -> Ticked:
-        return or_skipped(tenant, partial(observe, context.instance, tenant, context.cursor, datetime.now(UTC)))
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        now = datetime.now(UTC)
+        before: dict[str, Seen] = json.loads(context.cursor or "{}")
+
+        def after(looks: Mapping[str, Look]) -> str:
+            seen = before | {tenant: found.cursor for tenant, found in looks.items() if found.cursor}
+            return json.dumps({tenant: one for tenant, one in seen.items() if one["at"] > _first(now)["at"]})
+
+        def look_at(tenant: str) -> Look:
+            return look(context.instance, tenant, before.get(tenant), now)
+
+        return ticked(context, each, look_at, nothing=NOTHING, cursor=after)
 
     return sensor
 
 
-def observe(instance: dg.DagsterInstance, tenant: str, cursor: str | None, now: datetime) -> Ticked:
-    """An observation of what there is to say at ``now``, or why there is none. ``cursor``: as it left it last time."""
-    before = json.loads(cursor) if cursor else {"at": (now - AT_FIRST).isoformat(), "said": ""}
+def look(instance: dg.DagsterInstance, tenant: str, before: Seen | None, now: datetime) -> Look:
+    """An observation of what there is to say at ``now``, or why there is none. ``before``: its cursor of last time."""
+    before = before or _first(now)
     since = datetime.fromisoformat(before["at"])
     documents = _documents(instance, tenant, since, now)
     if not documents:
-        return dg.SkipReason(f"no import is open, and none has ended since {since:%Y-%m-%d %H:%M:%S} UTC")
+        return Look()
     said = fingerprint(documents)
     if said == before["said"]:
-        return dg.SkipReason(f"nothing has changed since {since:%H:%M:%S} UTC: {headline(documents[0])}")
-    return dg.SensorResult(
-        skip_reason=f"observed: {headline(documents[0])}",
-        asset_events=[_observation(tenant, documents)],
-        cursor=json.dumps({"at": now.isoformat(), "said": said}),
+        return Look((f"nothing has changed since {since:%H:%M:%S} UTC: {headline(documents[0])}",))
+    return Look(
+        said=(f"observed: {headline(documents[0])}",),
+        events=(_observation(tenant, documents),),
+        cursor=Seen(at=now.isoformat(), said=said),
     )
+
+
+def _first(now: datetime) -> Seen:
+    return Seen(at=(now - AT_FIRST).isoformat(), said="")
 
 
 def _documents(instance: dg.DagsterInstance, tenant_name: str, since: datetime, now: datetime) -> list[Status]:

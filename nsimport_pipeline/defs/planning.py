@@ -12,9 +12,11 @@ import dagster as dg
 from sqlalchemy.exc import SQLAlchemyError
 
 from nsimport_pipeline.defs import names, resources
+from nsimport_pipeline.defs.each_tenant import EachTenant, Look, ticked
 from nsimport_pipeline.defs.reconcile import Findings, register_partitions, settle_import
-from nsimport_pipeline.defs.saying import Ticked, failed_planning, or_skipped
+from nsimport_pipeline.defs.saying import failed_planning
 from nsimport_pipeline.defs.signs_of_life import show_life
+from nsimport_pipeline.defs.slots import PoolSlots, SlottedClient, set_limit
 from nsimport_pipeline.errors import ImportFailure, NotAnswering, NsimportError
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.breaker import TenantCircuit
@@ -23,7 +25,7 @@ from nsimport_pipeline.imports.records import PlanSpec
 from nsimport_pipeline.imports.settle import settle
 from nsimport_pipeline.imports.snapshot import Rules
 from nsimport_pipeline.netsuite.client import NetSuiteClient
-from nsimport_pipeline.settings import Tenant, pool_name
+from nsimport_pipeline.settings import Tenant
 from nsimport_pipeline.warehouse.engine import read_only
 from nsimport_pipeline.warehouse.errors import classify
 from nsimport_pipeline.warehouse.migrate import ensure_control_tables
@@ -33,54 +35,48 @@ LOOK_SECONDS = 5
 """There is something to plan once or twice in an import, and every look of a sensor costs the daemon's time."""
 
 
-def planning_job(tenant: str) -> dg.JobDefinition:
-    """The job that plans one derived record type of one import of a tenant."""
+@dg.op(
+    name="plan_derived_type",
+    out=dg.Out(dg.Nothing),
+    description="Asks NetSuite for the key ranges of a derived record type, for the parents in the database.",
+)
+def plan_derived_type(context: dg.OpExecutionContext) -> None:
+    _plan(context)
 
-    @dg.op(
-        name=f"plan_derived_type_{tenant}",
-        pool=pool_name(tenant),
-        out=dg.Out(dg.Nothing),
-        description="Asks NetSuite for the key ranges of a derived record type, for the parents in the database.",
-    )
-    def plan(context: dg.OpExecutionContext) -> None:
-        _plan(context, tenant)
+
+def planning_job() -> dg.JobDefinition:
+    """The job that plans one derived record type of one import."""
 
     @dg.job(
-        name=f"plan_derived_{tenant}",
-        tags={names.TENANT: tenant, names.BATCHES: "0"},
-        description=f"Plans what {tenant} imports of a derived record type once its parents are in. Started by itself.",
+        name="plan_derived",
+        tags={names.BATCHES: "0"},
+        description="Plans what is imported of a derived record type once its parents are in. Started by itself.",
     )
     def job() -> None:
-        plan()
+        plan_derived_type()
 
     return job
 
 
-def planning_sensor(tenant: str, job: dg.JobDefinition) -> dg.SensorDefinition:
-    """The sensor that starts the planning of a tenant's derived record types when their parents are in."""
+def planning_sensor(job: dg.JobDefinition) -> dg.SensorDefinition:
+    """The sensor that starts the planning of derived record types when their parents are in."""
+    each = EachTenant()
 
     @dg.sensor(
-        name=f"planning_{tenant}",
+        name="planning",
         job=job,
         minimum_interval_seconds=LOOK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Has {tenant}'s derived record types planned when their parents are in.",
+        description="Has derived record types planned when their parents are in.",
     )
-    def sensor(context: dg.SensorEvaluationContext) -> Ticked:
-        return or_skipped(tenant, partial(_ticked, context, tenant))
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        nothing = "no open import has a derived record type to plan"
+        return ticked(context, each, partial(look, context.instance), nothing=nothing)
 
     return sensor
 
 
-def _ticked(context: dg.SensorEvaluationContext, tenant: str) -> Ticked:
-    requests, messages = planning_requests(context.instance, tenant)
-    if requests:
-        context.log.info("; ".join(messages))
-        return dg.SensorResult(run_requests=requests)
-    return dg.SkipReason("; ".join(messages) or "no open import has a derived record type to plan")
-
-
-def planning_requests(instance: dg.DagsterInstance, tenant_name: str) -> tuple[list[dg.RunRequest], list[str]]:
+def look(instance: dg.DagsterInstance, tenant_name: str) -> Look:
     """The planning runs that a tenant's open imports need now, and why imports with something to plan wait.
 
     The same again if asked twice: each run has one key.
@@ -96,7 +92,7 @@ def planning_requests(instance: dg.DagsterInstance, tenant_name: str) -> tuple[l
         settle_import(instance, tenant, engine, job, found)
     outcomes = found.outcomes.items()
     requests = [_request(tenant_name, name, spec) for name, outcome in outcomes for spec in outcome.plan]
-    return requests, [f"{name}: {outcome.reason or outcome.finished}" for name, outcome in outcomes]
+    return Look([f"{name}: {outcome.reason or outcome.finished}" for name, outcome in outcomes], requests)
 
 
 def _request(tenant: str, import_id: str, spec: PlanSpec) -> dg.RunRequest:
@@ -113,9 +109,9 @@ def _request(tenant: str, import_id: str, spec: PlanSpec) -> dg.RunRequest:
     )
 
 
-def _plan(context: dg.OpExecutionContext, tenant_name: str) -> None:
-    import_id, name = context.run_tags.get(names.IMPORT), context.run_tags.get(names.PLANS)
-    if import_id is None or name is None:
+def _plan(context: dg.OpExecutionContext) -> None:
+    tenant_name, import_id, name = (context.run_tags.get(tag) for tag in (names.TENANT, names.IMPORT, names.PLANS))
+    if tenant_name is None or import_id is None or name is None:
         raise dg.Failure("nothing to plan: an import starts this job by itself when it needs it", allow_retries=False)
     attempt = names.number(context.run_tags, names.ATTEMPT)
     show_life(context.instance, context.run_id)
@@ -141,9 +137,11 @@ def _ask(context: dg.OpExecutionContext, tenant: Tenant, import_id: str, name: s
     ensure_table(engine, record_type)
     parents = [resources.record_type(tenant, parent) for parent in record_type.derived_from]
     circuit = TenantCircuit(engine, tenant)
+    set_limit(context.instance, tenant.name, tenant.slots)
     with NetSuiteClient(tenant, breaker=circuit) as client:
+        slotted = SlottedClient(client, PoolSlots(context.instance, tenant.name, context.run_id))
         # As for batches: waiting for a NetSuite that is down is no attempt.
-        while circuit.await_answer(client.probe, import_id):
+        while circuit.await_answer(lambda: slotted.with_slot(client.probe), import_id):
             with suppress(NotAnswering):
                 planned = plan_derived(
                     engine,
@@ -151,7 +149,7 @@ def _ask(context: dg.OpExecutionContext, tenant: Tenant, import_id: str, name: s
                     record_type,
                     parents,
                     attempt=attempt,
-                    client=client,
+                    client=slotted,
                     batch_size=tenant.options(name).batch_size,
                     now=_now(),
                 )

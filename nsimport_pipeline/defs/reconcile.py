@@ -50,13 +50,15 @@ def reconcile(
     tenant: Tenant,
     engine: Engine,
     jobs: Sequence[ImportJob],
+    waiting: Sequence[dg.DagsterRun],
     *,
     finished_within: timedelta | None = None,
 ) -> Findings:
     """Settle the open ones of a tenant's imports, and mend what is wrong around them.
 
-    ``finished_within``: also compare the partitions of imports that were over so lately, which takes longer. Runs that
-    are missing are left to the caller, as each is to be started once.
+    ``waiting``: the tenant's runs in the queue, read before its imports were. ``finished_within``: also compare the
+    partitions of imports that were over so lately, which takes longer. Runs that are missing are left to the caller, as
+    each is to be started once.
     """
     found = Findings()
     # First: what they left behind is taken back at once then.
@@ -82,7 +84,7 @@ def reconcile(
         freed = free_slots_of_the_dead(instance, tenant.name, time.time())
         _add(found, freed, "slots of dead holders freed")
         _add(found, wake_waiting(instance, tenant.name, time.time()), "steps given a slot that was free")
-    _clear_queue(instance, tenant.name, engine, found)
+    _clear_queue(instance, waiting, engine, found)
     return found
 
 
@@ -249,20 +251,28 @@ class _Ended:
         return self._known[run_id]
 
 
-def clear_vanished(instance: dg.DagsterInstance, found: Findings) -> None:
+def runs_waiting(instance: dg.DagsterInstance) -> dict[str, list[dg.DagsterRun]]:
+    """The runs in the queue, by tenant."""
+    waiting: dict[str, list[dg.DagsterRun]] = {}
+    for run in instance.get_runs(dg.RunsFilter(statuses=WAITING)):
+        if (tenant := run.tags.get(names.TENANT)) is not None:
+            waiting.setdefault(tenant, []).append(run)
+    return waiting
+
+
+def clear_vanished(instance: dg.DagsterInstance, waiting: Mapping[str, Sequence[dg.DagsterRun]]) -> list[str]:
     """Take runs of tenants that are not in the tenants file any more out of the queue: they could not run.
 
     Their imports stay as they are in the database that nobody knows now; with the tenant they come back, cancelled.
+    Returns what was mended.
     """
-    known = set(resources.settings().tenant_names)
-    gone: Counter[str] = Counter()
-    for run in instance.get_runs(dg.RunsFilter(statuses=WAITING)):
-        tenant = run.tags.get(names.TENANT)
-        if tenant is not None and tenant not in known:
-            end_run(instance, run.run_id)
-            gone[tenant] += 1
-    for tenant, count in gone.items():
-        _add(found, count, f"runs taken out of the queue: their tenant {tenant!r} is not in the tenants file any more")
+    gone = {tenant: runs for tenant, runs in waiting.items() if tenant not in resources.settings().tenant_names}
+    for run in (run for runs in gone.values() for run in runs):
+        end_run(instance, run.run_id)
+    return [
+        f"{len(runs)} runs taken out of the queue: their tenant {tenant!r} is not in the tenants file any more"
+        for tenant, runs in gone.items()
+    ]
 
 
 def _tell_dagster(instance: dg.DagsterInstance, outcome: Outcome) -> None:
@@ -275,9 +285,10 @@ def _tell_dagster(instance: dg.DagsterInstance, outcome: Outcome) -> None:
         _set_hold(instance, run_id, hold)
 
 
-def _clear_queue(instance: dg.DagsterInstance, tenant: str, engine: Engine, found: Findings) -> None:
+def _clear_queue(
+    instance: dg.DagsterInstance, queued: Sequence[dg.DagsterRun], engine: Engine, found: Findings
+) -> None:
     """Take out runs that were queued as their import was cancelled; not those that somebody executes again by hand."""
-    queued = instance.get_runs(dg.RunsFilter(tags={names.TENANT: tenant}, statuses=WAITING))
     found.compared["queued runs"] += len(queued)
     if not queued:
         return

@@ -15,7 +15,6 @@ from nsimport_pipeline.errors import Category, ImportFailure, NsimportError
 from nsimport_pipeline.imports.batch import Result
 from nsimport_pipeline.warehouse.errors import classify
 
-Ticked = dg.SensorResult | dg.SkipReason
 _T = TypeVar("_T")
 
 

@@ -5,6 +5,7 @@ Does not belong here: how many slots a run wants (``imports/execute.py``).
 """
 
 import itertools
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ COMMAND_PREFIX = "nsimport-command-"
 """Holder names of processes that are not runs; the time their lease ends follows, in seconds since the epoch."""
 COMMAND_LEASE_SECONDS = 900.0
 """NetSuite cuts a request after 15 minutes, so a slot is not in use for longer."""
+LOOKS_TO_WAKE = 20
+"""Looks in vain, in line for a slot, after which it is seen to that the line moves."""
 
 
 def set_limit(instance: dg.DagsterInstance, tenant: str, slots: int) -> None:
@@ -75,7 +78,7 @@ def wake_waiting(instance: dg.DagsterInstance, tenant: str, now: float) -> int:
     info = instance.event_log_storage.get_concurrency_info(pool_name(tenant))
     # Whoever holds a slot stays among those it was assigned to.
     free = info.slot_count - info.assigned_step_count
-    claimer = PoolSlots(instance, tenant, command_holder(now, "waking"))
+    claimer = PoolSlots(instance, tenant, command_holder(now))
     woken = 0
     while woken < min(info.pending_step_count, free) and (slot := claimer.try_claim()) is not None:
         claimer.release(slot)
@@ -83,9 +86,9 @@ def wake_waiting(instance: dg.DagsterInstance, tenant: str, now: float) -> int:
     return woken
 
 
-def command_holder(now: float, name: str) -> str:
-    """The name under which something that is no run holds slots, for as long as its lease."""
-    return f"{COMMAND_PREFIX}{int(now + COMMAND_LEASE_SECONDS)}-{name}"
+def command_holder(now: float) -> str:
+    """A new name under which something that is no run holds slots, for as long as its lease."""
+    return f"{COMMAND_PREFIX}{int(now + COMMAND_LEASE_SECONDS)}-{secrets.token_hex(4)}"
 
 
 def slots_of_the_dead(instance: dg.DagsterInstance, tenant: str, now: float) -> int:
@@ -119,16 +122,28 @@ class PoolSlots:
         self._numbers = itertools.count(1)
 
     def try_claim(self) -> str | None:
-        storage = self._instance.event_log_storage
-        slot = f"slot_{next(self._numbers)}"
+        slot = self.line_up()
         claimed = False
         try:
-            claimed = storage.claim_concurrency_slot(self._pool, self._holder, slot).is_claimed
+            claimed = self.claim(slot)
         finally:
             # Dagster has put us in line; a helper that comes to nothing must not stand in anybody's way.
             if not claimed:
                 self.release(slot)
         return slot if claimed else None
+
+    def line_up(self) -> str:
+        """A slot to ``claim`` until it is one's turn, or to ``release``."""
+        return f"slot_{next(self._numbers)}"
+
+    def claim(self, slot: str) -> bool:
+        """Take a slot if it is one's turn; otherwise stand in line for it."""
+        claim = self._instance.event_log_storage.claim_concurrency_slot(self._pool, self._holder, slot)
+        return bool(claim.is_claimed)
+
+    def wake(self, now: float) -> None:
+        """See to it that nobody stands in line beside a free slot."""
+        wake_waiting(self._instance, self._tenant, now)
 
     def release(self, slot: str) -> None:
         self._instance.event_log_storage.free_concurrency_slot_for_step(self._holder, slot)
@@ -140,36 +155,39 @@ class PoolSlots:
 
 
 class SlottedClient:
-    """A NetSuite client that takes a slot for each request: for commands, which have no run to hold one."""
+    """A NetSuite client that takes a slot for each request, in its turn: for whoever has no slot of a step."""
 
     def __init__(
         self,
         client: NetSuiteClient,
-        instance: dg.DagsterInstance,
-        tenant: str,
+        slots: PoolSlots,
         *,
-        name: str,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
+        self._slots = slots
         self._sleep = sleep
         self._clock = clock
-        self._slots = PoolSlots(instance, tenant, command_holder(clock(), name))
 
     def query(self, statement: str, *, limit: int = 1000, offset: int = 0) -> Page:
-        return self._with_slot(lambda: self._client.query(statement, limit=limit, offset=offset))
+        return self.with_slot(lambda: self._client.query(statement, limit=limit, offset=offset))
 
     def count(self, record_type: RecordType, low: int | None = None, high: int | None = None) -> KeyCount:
-        return self._with_slot(lambda: self._client.count(record_type, low, high))
+        return self.with_slot(lambda: self._client.count(record_type, low, high))
 
-    def _with_slot(self, ask: Callable[[], _T]) -> _T:
-        deadline = self._clock() + COMMAND_LEASE_SECONDS / 2
-        while (slot := self._slots.try_claim()) is None:
-            if self._clock() > deadline:
-                raise RateLimited("no NetSuite slot became free: `nsimport slots` shows who holds them")
-            self._sleep(0.25)
+    def with_slot(self, ask: Callable[[], _T]) -> _T:
+        """Ask under a slot. Raises RateLimited if none becomes free."""
+        deadline, slot = self._clock() + COMMAND_LEASE_SECONDS / 2, self._slots.line_up()
         try:
+            for looked in itertools.count(1):
+                if self._slots.claim(slot):
+                    break
+                if self._clock() > deadline:
+                    raise RateLimited("no NetSuite slot became free: `nsimport slots` shows who holds them")
+                if not looked % LOOKS_TO_WAKE:
+                    self._slots.wake(self._clock())
+                self._sleep(0.25)
             return ask()
         finally:
             self._slots.release(slot)

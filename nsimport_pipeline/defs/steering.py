@@ -4,6 +4,7 @@ Belongs here: doing it in the control tables and in Dagster. Does not belong her
 (``imports/steer.py``, ``reconcile.py``), options and output.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,14 @@ import dagster as dg
 from sqlalchemy import Engine
 
 from nsimport_pipeline.defs import resources
-from nsimport_pipeline.defs.reconcile import Findings, clear_vanished, reconcile, settle_import, withdraw
+from nsimport_pipeline.defs.reconcile import (
+    Findings,
+    clear_vanished,
+    reconcile,
+    runs_waiting,
+    settle_import,
+    withdraw,
+)
 from nsimport_pipeline.defs.tenants import ask_whether_it_answers, find_import, only_tenant, read_tenant
 from nsimport_pipeline.errors import NsimportError
 from nsimport_pipeline.imports import store
@@ -53,16 +61,16 @@ def reconciled(instance: dg.DagsterInstance, import_id: str | None, tenant: str 
 
     What keeps a tenant's from being done is in its report; raises ConfigurationError for an import that is not there.
     """
+    waiting = runs_waiting(instance)
     if import_id is not None:
         owner, engine, job = find_import(import_id)
         told = _ask_netsuite(instance, owner, engine)
-        found = reconcile(instance, owner, engine, [job], finished_within=timedelta())
+        found = reconcile(instance, owner, engine, [job], waiting.get(owner.name, ()), finished_within=timedelta())
         found.repairs[:0] = told
         return [_report(owner.name, found)]
     known = [only_tenant(tenant)] if tenant else resources.settings().tenant_names
-    reports = [_reconciled(instance, name) for name in known]
-    everywhere = Findings()
-    clear_vanished(instance, everywhere)
+    reports = [_reconciled(instance, name, waiting.get(name, ())) for name in known]
+    everywhere = Findings(repairs=clear_vanished(instance, waiting))
     return [*reports, *([_report("(not in the tenants file)", everywhere)] if everywhere.repairs else [])]
 
 
@@ -78,7 +86,7 @@ def in_lines(report: Report) -> list[str]:
     return lines + [f"  {import_id}: {reason}" for import_id, reason in report["imports"].items()]
 
 
-def _reconciled(instance: dg.DagsterInstance, name: str) -> Report:
+def _reconciled(instance: dg.DagsterInstance, name: str, waiting: Sequence[dg.DagsterRun]) -> Report:
     try:
         tenant, engine = read_tenant(name)
     except NsimportError as error:
@@ -86,7 +94,7 @@ def _reconciled(instance: dg.DagsterInstance, name: str) -> Report:
     with read_only(engine).connect() as connection:
         jobs = store.open_jobs(connection)
     told = _ask_netsuite(instance, tenant, engine)
-    found = reconcile(instance, tenant, engine, jobs, finished_within=LATELY)
+    found = reconcile(instance, tenant, engine, jobs, waiting, finished_within=LATELY)
     found.repairs[:0] = told
     return _report(name, found)
 

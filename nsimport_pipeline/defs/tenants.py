@@ -4,7 +4,7 @@ Belongs here: doing so with errors that a user understands. Does not belong here
 (``resources.py``), or what is done with it.
 """
 
-import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,7 +12,7 @@ import dagster as dg
 from sqlalchemy import Engine
 
 from nsimport_pipeline.defs import resources
-from nsimport_pipeline.defs.slots import SlottedClient, set_limit
+from nsimport_pipeline.defs.slots import PoolSlots, SlottedClient, command_holder, set_limit
 from nsimport_pipeline.errors import ConfigurationError, TimedOut
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.breaker import TenantCircuit
@@ -73,12 +73,16 @@ def asking(
     circuit = None if engine is None else TenantCircuit(engine, tenant)
     timeouts = (CONNECT_SECONDS, tenant.answer_seconds)
     with NetSuiteClient(tenant, policy=ASKING, timeouts=timeouts, breaker=circuit) as client:
-        yield client, SlottedClient(client, instance, tenant.name, name=secrets.token_hex(4))
+        yield client, _slotted(client, instance, tenant)
 
 
 def brisk(raw: NetSuiteClient, instance: dg.DagsterInstance, tenant: Tenant) -> SlottedClient:
     """The same client for questions that may well be refused: each is asked once."""
-    return SlottedClient(raw.following(ONCE), instance, tenant.name, name=secrets.token_hex(4))
+    return _slotted(raw.following(ONCE), instance, tenant)
+
+
+def _slotted(client: NetSuiteClient, instance: dg.DagsterInstance, tenant: Tenant) -> SlottedClient:
+    return SlottedClient(client, PoolSlots(instance, tenant.name, command_holder(time.time())))
 
 
 def ask_whether_it_answers(instance: dg.DagsterInstance, tenant: Tenant, engine: Engine) -> Circuit | None:

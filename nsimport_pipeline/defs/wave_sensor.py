@@ -1,18 +1,20 @@
-"""The wave sensor: one for each tenant, asking every few seconds what each open import needs next.
+"""The wave sensor: one for all tenants, asking every few seconds what each open import needs next.
 
 Belongs here: the sensor, and the runs it starts. Does not belong here: what is to be done (``imports/decide.py``), or
 mending what is wrong (``reconcile.py``, ``standstill.py``). A tick reads databases only, never NetSuite.
 """
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from zlib import crc32
 
 import dagster as dg
 
 from nsimport_pipeline.defs import names, resources
-from nsimport_pipeline.defs.reconcile import clear_vanished, reconcile
-from nsimport_pipeline.defs.saying import Ticked, or_skipped
+from nsimport_pipeline.defs.each_tenant import EachTenant, Look, ticked
+from nsimport_pipeline.defs.reconcile import clear_vanished, reconcile, runs_waiting
 from nsimport_pipeline.defs.slots import set_limit
 from nsimport_pipeline.defs.standstill import ask_again, end_hung_runs, waits_its_turn
 from nsimport_pipeline.imports import store
@@ -23,58 +25,67 @@ from nsimport_pipeline.warehouse.migrate import ensure_control_tables
 
 # The daemon looks at sensors every five seconds; a longer interval here would skip every second look.
 TICK_SECONDS = 1
-THOROUGH_SECONDS = 60.0
+THOROUGH_SECONDS = 60
 """How often partitions are compared too: only what was lost with a process needs it."""
 LATELY = timedelta(minutes=10)
 """Imports that ended within it are among those compared."""
 ASSET_JOB = "__ASSET_JOB"
 
 
-def wave_sensor(tenant: str) -> dg.SensorDefinition:
-    """The sensor that carries a tenant's imports on."""
+def wave_sensor() -> dg.SensorDefinition:
+    """The sensor that carries all tenants' imports on."""
+    each = EachTenant()
 
     @dg.sensor(
-        name=f"waves_{tenant}",
+        name="waves",
         # The job Dagster keeps for all assets: theirs have partitions of their own, which no other job may mix.
         job_name=ASSET_JOB,
         minimum_interval_seconds=TICK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Carries {tenant}'s imports on: dispatches waves, settles what ended, says why each one waits.",
+        description="Carries imports on: dispatches waves, settles what ended, says why each import waits.",
     )
-    def sensor(context: dg.SensorEvaluationContext) -> Ticked:
-        return or_skipped(tenant, partial(_ticked, context, tenant))
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        instance, last, now = context.instance, float(context.cursor or 0), time.time()
+        waiting = runs_waiting(instance)
+
+        def look_at(tenant: str) -> Look:
+            return look(instance, tenant, waiting.get(tenant, ()), thorough=is_due(tenant, last, now))
+
+        return ticked(
+            context,
+            each,
+            look_at,
+            nothing="no import is open",
+            first=lambda: clear_vanished(instance, waiting),
+            cursor=lambda _: str(now),
+        )
 
     return sensor
 
 
-def _ticked(context: dg.SensorEvaluationContext, tenant: str) -> Ticked:
-    thorough = time.time() - float(context.cursor or 0) >= THOROUGH_SECONDS
-    requests, messages = tick(context.instance, tenant, thorough=thorough)
-    if thorough:
-        context.update_cursor(str(time.time()))
-    if requests:
-        context.log.info("; ".join(messages))
-        return dg.SensorResult(run_requests=requests)
-    return dg.SkipReason("; ".join(messages) or "no import is open")
+def is_due(tenant: str, last: float, now: float) -> bool:
+    """Whether a tenant's moment of the minute has come since the ``last`` tick: each has another."""
+    moment = crc32(tenant.encode()) % THOROUGH_SECONDS
+    return (now - moment) // THOROUGH_SECONDS > (last - moment) // THOROUGH_SECONDS
 
 
-def tick(
-    instance: dg.DagsterInstance, tenant_name: str, *, thorough: bool = True
-) -> tuple[list[dg.RunRequest], list[str]]:
-    """Bring a tenant's open imports one step on. Returns runs to start and, for each import, why it waits.
+def look(
+    instance: dg.DagsterInstance, tenant_name: str, waiting: Sequence[dg.DagsterRun], *, thorough: bool = True
+) -> Look:
+    """Bring a tenant's open imports one step on: runs to start and, for each import, why it waits.
 
-    ``thorough``: also compare the partitions of imports that ended lately. Does the same again if it happens twice: a
-    run has one ``run_key``, and Dagster starts it once.
+    ``waiting``: the tenant's runs in the queue. ``thorough``: also compare the partitions of imports that ended lately.
+    Does the same again if it happens twice: a run has one ``run_key``, and Dagster starts it once.
     """
     tenant = resources.settings().tenant(tenant_name)
     engine = resources.warehouse(tenant)
     ensure_control_tables(engine)
-    set_limit(instance, tenant.name, tenant.slots)
     with read_only(engine).connect() as connection:
         jobs = store.open_jobs(connection)
-    found = reconcile(instance, tenant, engine, jobs, finished_within=LATELY if thorough else None)
-    if thorough:
-        clear_vanished(instance, found)
+    if not (jobs or waiting or thorough):
+        return Look()
+    set_limit(instance, tenant.name, tenant.slots)
+    found = reconcile(instance, tenant, engine, jobs, waiting, finished_within=LATELY if thorough else None)
     requests: list[dg.RunRequest] = []
     messages = found.repairs
     for job in jobs:
@@ -88,7 +99,7 @@ def tick(
                 messages.append(f"{job.import_id}: {anew[1]} runs that nobody started are asked for again")
         said = "" if stuck is None else f" (wave {stuck} is stuck: nothing has moved for {tenant.wave_timeout} s)"
         messages.append(f"{job.import_id}: {outcome.reason or outcome.finished}{said}")
-    return requests, messages
+    return Look(messages, requests)
 
 
 def run_request(job: ImportJob, spec: RunSpec) -> dg.RunRequest:

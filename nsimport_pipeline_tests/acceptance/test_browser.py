@@ -131,7 +131,7 @@ def test_the_launchpad_says_what_is_wrong_with_an_option(browser: Browser, on_sq
 
 def test_runs_are_found_by_tag(browser: Browser, customers: Interrupted) -> None:
     wanted = f"tag:nsimport/import={customers.import_id}"
-    text = browser.look_at(f"/runs?q%5B0%5D={wanted}", "runs", "waves_acme", customers.import_id)
+    text = browser.look_at(f"/runs?q%5B0%5D={wanted}", "runs", "waves", customers.import_id)
     assert "customer" in text
 
 

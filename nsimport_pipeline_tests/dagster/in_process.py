@@ -25,7 +25,7 @@ from nsimport_pipeline.cli import run
 from nsimport_pipeline.commands.session import dagster_instance
 from nsimport_pipeline.defs import resources
 from nsimport_pipeline.defs.assets import record_type_asset
-from nsimport_pipeline.defs.wave_sensor import tick
+from nsimport_pipeline.defs.wave_sensor import look
 from nsimport_pipeline.imports.records import tenant_of
 from nsimport_pipeline.record_types.graph import levels
 from nsimport_pipeline.simulator.process import SimulatorThread
@@ -115,7 +115,7 @@ class InProcess:
         tenant = tenant_of(import_id)
         with dagster_instance() as instance:
             for _ in range(ticks):
-                for request in tick(instance, tenant)[0]:
+                for request in look(instance, tenant, ()).requests:
                     self.work(instance, tenant, request)
                 state = self.state(import_id)
                 if state in OVER:

@@ -9,8 +9,9 @@ import pytest
 import yaml
 from sqlalchemy import Engine
 
+from nsimport_pipeline.defs.each_tenant import Look
 from nsimport_pipeline.defs.names import STEERS
-from nsimport_pipeline.defs.overview import observe
+from nsimport_pipeline.defs.overview import look
 from nsimport_pipeline.defs.steering_jobs import steering_jobs
 from nsimport_pipeline.warehouse.engine import make_engine
 from nsimport_pipeline.warehouse.migrate import ensure_control_tables
@@ -40,10 +41,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     engine.dispose()
 
 
-def observation(ticked: dg.SensorResult | dg.SkipReason) -> dg.AssetObservation:
-    assert isinstance(ticked, dg.SensorResult), ticked
-    (event,) = ticked.asset_events
-    assert isinstance(event, dg.AssetObservation)
+def observation(found: Look) -> dg.AssetObservation:
+    (event,) = found.events
     return event
 
 
@@ -62,7 +61,7 @@ def failure(result: dg.ExecuteInProcessResult) -> str:
 def test_an_import_is_observed_as_long_as_there_is_news_and_to_its_end(
     instance: dg.DagsterInstance, world: World
 ) -> None:
-    first = observe(instance, "acme", None, START)
+    first = look(instance, "acme", None, START)
     told = observation(first)
     assert told.asset_key == dg.AssetKey(["acme", "overview"])
     assert world.id in str(told.description)
@@ -71,21 +70,19 @@ def test_an_import_is_observed_as_long_as_there_is_news_and_to_its_end(
     assert told.metadata["progress_percent"].value == 0
 
     # Nothing happens: it says so and keeps quiet.
-    quiet = observe(instance, "acme", first.cursor, START + timedelta(seconds=10))
-    assert isinstance(quiet, dg.SkipReason)
-    assert f"nothing has changed since 12:00:00 UTC: {world.id}" in str(quiet.skip_message)
+    quiet = look(instance, "acme", first.cursor, START + timedelta(seconds=10))
+    assert not quiet.events
+    assert f"nothing has changed since 12:00:00 UTC: {world.id}" in quiet.said[0]
 
     execute(instance, "cancel_import", import_id=world.id)
-    ended = observe(instance, "acme", first.cursor, START + timedelta(seconds=20))
+    ended = look(instance, "acme", first.cursor, START + timedelta(seconds=20))
     assert "cancelled" in str(observation(ended).description)
 
 
-def test_without_imports_the_tick_says_so(instance: dg.DagsterInstance, world: World) -> None:
+def test_without_imports_there_is_nothing_to_say(instance: dg.DagsterInstance, world: World) -> None:
     long_after = START + timedelta(days=4000)
     execute(instance, "cancel_import", import_id=world.id)
-    nothing = observe(instance, "acme", None, long_after)
-    assert isinstance(nothing, dg.SkipReason)
-    assert str(nothing.skip_message).startswith("no import is open, and none has ended since")
+    assert look(instance, "acme", None, long_after) == Look()
 
 
 def test_cancel_and_resume_tag_their_runs_with_the_import_and_say_what_they_did(

@@ -61,7 +61,7 @@ def test_planning_waits_for_a_netsuite_that_is_down_and_that_costs_no_attempt(
         with engine.begin() as connection:
             assert store.set_circuit(connection, "acme", Circuit(), down)
         tags = {names.IMPORT: job.import_id, names.PLANS: LINES, names.ATTEMPT: "1", names.TENANT: "acme"}
-        run = planning_job("acme").execute_in_process(instance=instance, tags=tags, raise_on_error=False)
+        run = planning_job().execute_in_process(instance=instance, tags=tags, raise_on_error=False)
 
         assert run.success
         with engine.connect() as connection:

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from nsimport_pipeline.commands.processes import free_port, nsimport_command
 from nsimport_pipeline.commands.session import dagster_instance
 from nsimport_pipeline.defs import resources
-from nsimport_pipeline.defs.wave_sensor import tick
+from nsimport_pipeline.defs.wave_sensor import look
 from nsimport_pipeline.imports import batch, store
 from nsimport_pipeline.imports.explain import Cause
 from nsimport_pipeline.settings import pool_name
@@ -134,14 +134,14 @@ def test_stuck_wave(installed: InProcess) -> None:
     import_id = installed.begin("vendor", "--no-dependencies", tenant=tenant)
     engine = resources.warehouse(resources.settings().tenant(tenant))
     with dagster_instance() as instance:
-        (request,), _ = tick(instance, tenant)
+        (request,) = look(instance, tenant, ()).requests
         run = dg.DagsterRun(job_name="hangs", tags=request.tags, status=dg.DagsterRunStatus.STARTED)
         instance.add_run(run)
         with engine.begin() as connection:
             (one,) = store.batches(connection, import_id)
             assert store.claim_batch(connection, one, run.run_id, installed.now())
         time.sleep(1.1)
-        tick(instance, tenant)
+        look(instance, tenant, ())
 
     said = installed.nsimport("status", import_id)
     assert f"wave 1 {Cause.STUCK}" in said.text

@@ -371,7 +371,7 @@ def installation(
 def test_the_sensor_judges_tells_and_says_what_it_did(
     installation: Callable[[list[str]], None], webhook: Webhook
 ) -> None:
-    sensor = alert_sensor("acme")
+    sensor = alert_sensor()
 
     def said() -> str:
         with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance) as context:
@@ -399,7 +399,7 @@ def test_the_command_lists_what_fires_and_tries_every_address(
 ) -> None:
     installation(["${HOOK}", "${HOOK}?second=yes"])
     with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance) as context:
-        alert_sensor("acme").evaluate_tick(context)
+        alert_sensor().evaluate_tick(context)
     webhook.heard.clear()
 
     def run(*arguments: str) -> tuple[int, str]:
