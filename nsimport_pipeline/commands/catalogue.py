@@ -23,7 +23,8 @@ def record_types(name: str | None, tenant: str | None, probe: bool, as_json: boo
 
     The built-in ones, and those in the directory that NSIMPORT_CRITERIA_PATH names. With --tenant, what its account is
     known to have of them: available, unavailable (a feature is off), denied (the role may not see it), and the columns
-    that are left out, each with why. Every import asks about what was not asked before; --probe asks again.
+    that are left out, each with why; and how much is asked for at once, if full pages were too slow. Every import asks
+    about what was not asked before; --probe asks again.
     """
     if probe and tenant is None:
         raise ConfigurationError("--probe needs --tenant: whose account is to be asked?")

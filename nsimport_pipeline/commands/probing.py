@@ -13,7 +13,7 @@ from nsimport_pipeline.commands.session import dagster_instance
 from nsimport_pipeline.defs.tenants import asking, brisk, open_tenant, read_tenant
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.account import keep, probe_account
-from nsimport_pipeline.imports.records import AccountType
+from nsimport_pipeline.imports.records import AccountType, Learnt
 from nsimport_pipeline.record_types.criteria import RecordType
 from nsimport_pipeline.warehouse.engine import read_only
 from nsimport_pipeline.warehouse.schema import leftover_columns
@@ -40,11 +40,12 @@ def account_of(tenant_name: str, record_types: Sequence[RecordType], *, probe: b
     else:
         tenant, engine = read_tenant(tenant_name)
     with read_only(engine).connect() as connection:
-        known = store.account_types(connection)
+        known, sizes = store.account_types(connection), store.sizes(connection)
     return {
         one.name: {
             **_shown(known.get(one.name)),
             "failure": failures.get(one.name),
+            "at_once": _at_once(sizes.get(one.name)),
             "columns_kept": leftover_columns(engine, one),
         }
         for one in record_types
@@ -63,6 +64,8 @@ def print_account(account: Mapping[str, Mapping[str, Any]]) -> None:
             f"{name}.{one['column']}: left out: {one['reason']} (checked {known['checked_at']})"
             for one in known["columns_left_out"]
         ]
+        if size := known["at_once"]:
+            lines.append(f"{name}: {size['reason']} (learnt {size['changed_at']})")
         lines += [
             f"{name}: table column {column} is not in the criteria: it stays as it is, and nothing writes it"
             for column in known["columns_kept"]
@@ -77,11 +80,24 @@ def _shown(known: AccountType | None) -> dict[str, Any]:
     return {
         "state": known.state,
         "reason": known.reason,
-        "checked_at": known.checked_at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "checked_at": _iso(known.checked_at),
         "columns_left_out": [
             {"column": one.column, "category": one.category.value, "reason": one.reason} for one in known.left_out
         ],
     }
+
+
+def _at_once(known: Learnt | None) -> dict[str, Any] | None:
+    """How much is asked for at once; None if nothing was ever too much."""
+    if known is None:
+        return None
+    sizing = known.sizing
+    changed = _iso(known.changed_at)
+    return {"rows": sizing.rows, "columns": sizing.columns, "reason": known.reason, "changed_at": changed}
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _now() -> datetime:

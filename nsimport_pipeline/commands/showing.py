@@ -50,7 +50,7 @@ def status(import_id: str | None, tenant: str | None, as_json: bool) -> None:
         else:
             print_summary(found)
             click.echo(_slots_line(found["slots"]))
-            click.echo("\n".join([performance.line, *performance.advice]))
+            click.echo("\n".join(performance.lines))
         return
     owner, engine = read_tenant(only_tenant(tenant))
     with read_only(engine).connect() as connection:

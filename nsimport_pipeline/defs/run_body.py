@@ -36,6 +36,7 @@ from nsimport_pipeline.imports.partial import partial_parents_of
 from nsimport_pipeline.imports.records import Batch, BatchStats, ImportJob, new_import_id
 from nsimport_pipeline.imports.rollout import require_on
 from nsimport_pipeline.imports.settle import settle
+from nsimport_pipeline.imports.sizes import pace_of
 from nsimport_pipeline.imports.snapshot import Rules
 from nsimport_pipeline.imports.start import manual_import
 from nsimport_pipeline.imports.states import ACTIVE_IMPORTS, BatchState
@@ -161,6 +162,8 @@ class _Run:
                 told = time.monotonic()
                 self._tell_progress()
         self._tell_progress()
+        if not shop.pace.sizing.full:
+            self.context.log.info(f"NetSuite is asked for pages of {shop.pace.sizing}")
         for column in shop.columns.left_out:
             self.context.log.warning(f"column {column.column} left out from now on: {column.reason}")
 
@@ -227,6 +230,7 @@ class _Run:
             store_raw=self.tenant.store_raw,
             rules=self.tenant.retries,
             sleep=self._sleep,
+            pace=pace_of(self.engine, job.import_id, self.record_type.name, _now),
             circuit=circuit,
             parents=self.parents,
             step=self.step,

@@ -34,6 +34,7 @@ from nsimport_pipeline.imports.records import Batch, BatchStats, ImportJob, KeyR
 from nsimport_pipeline.imports.states import BatchState, ImportState
 from nsimport_pipeline.netsuite.client import Fetched, NetSuiteClient
 from nsimport_pipeline.netsuite.retrying import Allowance, RetryEvent, RetryListener
+from nsimport_pipeline.netsuite.sizing import Pace
 from nsimport_pipeline.netsuite.suiteql import Selected, parent_alias
 from nsimport_pipeline.record_types.criteria import RecordType
 from nsimport_pipeline.record_types.transform import RejectedRow, Transformed, transform, unfilled_columns
@@ -119,6 +120,7 @@ class Workshop:
     rules: Retries
     sleep: Callable[[float], None]
     """Raises Interrupted when the run is being stopped."""
+    pace: Pace = field(default_factory=Pace)
     circuit: TenantCircuit | None = None
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     parents: Sequence[Table] = ()
@@ -213,7 +215,14 @@ def _fetch_range(batch: Batch, shop: Workshop) -> tuple[Fetched, tuple[Selected,
     client = shop.client.within(allowance)
 
     def by(client: NetSuiteClient) -> Ask[Fetched]:
-        return lambda columns: client.fetch_range(shop.record_type, batch.range.low, batch.range.high, columns)
+        return lambda columns: client.fetch_range(
+            shop.record_type,
+            batch.range.low,
+            batch.range.high,
+            columns,
+            pace=shop.pace,
+            expected=batch.range.expected,
+        )
 
     try:
         return shop.columns.fetch(by(client), by(client.following(ONCE)))

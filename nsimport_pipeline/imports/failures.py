@@ -50,7 +50,7 @@ def what_to_do(category: Category, import_id: str, *, column: str | None = None,
             f"`nsimport retry {import_id} --rejected`, and {again} for batches that failed as a whole"
         )
     return {
-        Category.TIMEOUT: f"tried again by itself; if it was given up, a smaller batch_size may help, then {again}",
+        Category.TIMEOUT: f"tried again by itself; if it was given up, a longer batch_timeout may help, then {again}",
         Category.API_RATE_LIMIT: "nothing, it costs no attempt; if it goes on, give the tenant fewer slots",
         Category.API_UNAVAILABLE: f"tried again by itself; if it was given up, {again} when NetSuite answers",
         Category.PERMANENT_ERROR: f"mend what the message says, then {again}",

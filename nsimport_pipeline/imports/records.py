@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from nsimport_pipeline.errors import Category
 from nsimport_pipeline.imports.states import TERMINAL_BATCHES, BatchState, ImportState, WaveState
+from nsimport_pipeline.netsuite.sizing import Sizing
 
 Mode = Literal["full", "incremental"]
 Origin = Literal["import", "manual"]
@@ -138,6 +139,15 @@ class AccountType:
     probed_for: str | None = None
     """Fingerprint of the columns that were asked for; None if they were not."""
     left_out: tuple[LeftOut, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """How much of a record type an account answers at once, and from what that was learnt."""
+
+    sizing: Sizing
+    reason: str
+    changed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

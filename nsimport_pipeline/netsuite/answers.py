@@ -6,12 +6,13 @@ Belongs here: reading the body of a 200. Does not belong here: getting it (``cli
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from nsimport_pipeline.errors import IncompleteResponse
+from nsimport_pipeline.netsuite.retrying import Effort
 from nsimport_pipeline.record_types.parse import json_text
 
 INTEGER = re.compile(r"-?[0-9]{1,19}")
@@ -30,6 +31,9 @@ class Page:
     has_more: bool
     attempts: int = 1
     waited_seconds: float = 0.0
+
+    def costing(self, effort: Effort) -> "Page":
+        return replace(self, attempts=effort.attempts, waited_seconds=effort.waited_seconds)
 
 
 @dataclass(frozen=True)

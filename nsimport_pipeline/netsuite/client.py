@@ -28,6 +28,7 @@ from nsimport_pipeline.netsuite.auth import authenticator
 from nsimport_pipeline.netsuite.circuit import PROBE_SECONDS, PROBE_STATEMENT, Breaker
 from nsimport_pipeline.netsuite.errors import classify, classify_exception
 from nsimport_pipeline.netsuite.retrying import Allowance, Line, RetryListener, RetryPolicy, persevere
+from nsimport_pipeline.netsuite.sizing import Answer, Pace, Sizing
 from nsimport_pipeline.netsuite.suiteql import (
     PAGE_LIMIT,
     RESULT_LIMIT,
@@ -61,6 +62,16 @@ class Fetched:
     retries: int
     waited_seconds: float
     seconds: float
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the rest of a range begins and ends."""
+
+    record_type: RecordType
+    low: int | None
+    high: int | None
+    after: tuple[int, int] | None = None
 
 
 class NetSuiteClient:
@@ -154,7 +165,7 @@ class NetSuiteClient:
             return page
 
         page, effort = self._persevere(attempt, self._policy, allowance=self._allowance)
-        return replace(page, attempts=effort.attempts, waited_seconds=effort.waited_seconds)
+        return page.costing(effort)
 
     def pages(self, statement: str, *, limit: int = PAGE_LIMIT) -> Iterator[Page]:
         """All pages of a small result, by offset; the statement needs a unique ORDER BY.
@@ -183,37 +194,51 @@ class NetSuiteClient:
         return read(self.query(count_statement(record_type, low, high), check=read))
 
     def fetch_range(
-        self, record_type: RecordType, low: int | None, high: int | None, columns: Sequence[Selected]
+        self,
+        record_type: RecordType,
+        low: int | None,
+        high: int | None,
+        columns: Sequence[Selected],
+        *,
+        pace: Pace | None = None,
+        expected: int = PAGE_LIMIT,
     ) -> Fetched:
         """Every record with ``low < key <= high`` in the order of keys; None leaves that end open.
 
-        ``columns`` as ``suiteql.selected`` gives them, the key first. A range with more than 1000 records is read on by
-        key (of a derived type, whose ranges are of parents, by parent and key); more columns than an account bears are
-        read in several statements and put together by key.
+        ``columns`` as ``suiteql.selected`` gives them, the key first. A range with more records than are asked for at
+        once is read on by key (of a derived type, whose ranges are of parents, by parent and key); more columns are
+        read in several statements and put together by key. How much that is, ``pace`` says, and learns; ``expected``:
+        how many records there should be, to tell it so when an answer does not come.
         Raises an ImportFailure once the policy gives up; never returns part of a range.
         """
         started = self._clock()
+        pace = pace or Pace()
         items: list[Row] = []
         costs: list[Page] = []
-        first, *others = column_groups(columns)
         key, parent = key_alias(record_type), parent_alias(record_type)
-        after: tuple[int, int] | None = None
+        place = _Place(record_type, low, high)
         while True:
-            page = self._range_page(record_type, low, high, first, after)
+            page, rest = self._rows(place, columns, pace, max(1, expected - len(items)))
             costs.append(page)
-            last = int(page.items[-1][parent or key]) if page.items else low
-            for group in others if page.items else ():
-                more = self._range_page(record_type, low, last, group, after, expected=page.items)
+            rows = page.items
+            while rows and any(not column.identifies for column in rest):
+                upto = replace(place, high=int(rows[-1][parent or key]))
+                more, rest = self._rows(upto, rest, pace, len(rows), [row[key] for row in rows])
                 costs.append(more)
-                for row, added in zip(page.items, more.items, strict=True):
+                # Fewer, if so many turned out to be too many: the others are asked for with the next page.
+                rows = rows[: len(more.items)]
+                for row, added in zip(rows, more.items, strict=True):
                     row.update(added)
-            items += page.items
-            if page.total_results <= PAGE_LIMIT:
+            items += rows
+            if page.total_results <= len(rows):
                 break
-            if parent is None:
-                low = last
-            else:
-                after = int(page.items[-1][parent]), int(page.items[-1][key])
+            last = rows[-1]
+            place = (
+                replace(place, low=int(last[key]))
+                if parent is None
+                else replace(place, after=(int(last[parent]), int(last[key])))
+            )
+            expected = len(items) + page.total_results - len(rows)
         sent = sum(page.attempts for page in costs)
         waited = sum(page.waited_seconds for page in costs)
         return Fetched(items, sent, sent - len(costs), waited, max(0.0, self._clock() - started))
@@ -226,23 +251,58 @@ class NetSuiteClient:
 
         return self._persevere(attempt, self._policy)[0]
 
-    def _range_page(
+    def _rows(
         self,
-        record_type: RecordType,
-        low: int | None,
-        high: int | None,
+        place: "_Place",
         columns: Sequence[Selected],
-        after: tuple[int, int] | None,
-        expected: Sequence[Row] | None = None,
-    ) -> Page:
+        pace: Pace,
+        expected: int,
+        keys: Sequence[str] | None = None,
+    ) -> tuple[Page, list[Selected]]:
+        """The first rows from a place on with the first of ``columns``, and the columns left, with those that identify.
+
+        ``keys``: those that the rows have to have, as far as they come.
+        """
+        record_type, low, high, after = place.record_type, place.low, place.high, place.after
         key, parent = key_alias(record_type), parent_alias(record_type)
+        size, begun = pace.sizing, 0.0
+
+        def limit() -> int:
+            return size.rows if keys is None else min(size.rows, len(keys))
+
+        def group() -> list[Selected]:
+            return column_groups(columns, size.columns)[0]
+
+        def saw(rows: int, *, came: bool) -> Sizing:
+            return pace.saw(Answer(rows, len(group()), self._clock() - begun, self._answer_timeout, came))
 
         def check(page: Page) -> None:
-            check_page(page.items, page.total_results, low, high, key, parent=parent, after=after)
-            if expected is not None and [row[key] for row in page.items] != [row[key] for row in expected]:
+            check_page(page.items, page.total_results, low, high, key, limit(), parent=parent, after=after)
+            if keys is not None and [row[key] for row in page.items] != list(keys[: limit()]):
                 raise IncompleteResponse("records came or went between two statements over the same keys")
 
-        return self.query(page_statement(record_type, low, high, columns, after), check=check)
+        def attempt() -> Page:
+            nonlocal begun
+            begun = self._clock()
+            statement = page_statement(record_type, low, high, group(), after)
+            page = parse_page(self._send_query(statement, limit(), 0), limit(), 0)
+            check(page)
+            saw(len(page.items), came=True)
+            return page
+
+        def asks_for_less(_: TimedOut) -> bool:
+            nonlocal size
+            learnt = saw(min(limit(), expected), came=False)
+            if not learnt.smaller_than(min(limit(), expected), len(group())):
+                return False
+            # Never more than before, whatever others find out meanwhile: that is how it comes to an end.
+            size = replace(learnt, rows=min(learnt.rows, size.rows), columns=min(learnt.columns, size.columns))
+            return True
+
+        page, effort = self._persevere(attempt, self._policy, allowance=self._allowance, asks_for_less=asks_for_less)
+        taken = group()
+        left = [column for column in columns if column.identifies or column not in taken]
+        return page.costing(effort), left
 
     def _send_query(self, statement: str, limit: int, offset: int, answer_timeout: float | None = None) -> bytes:
         url = f"{self.tenant.url}{QUERY_PATH}?limit={limit}&offset={offset}"

@@ -119,12 +119,14 @@ class Line:
 class Allowance:
     """How long a batch's requests may take in all, with the pauses after failures. Used by one thread at a time.
 
-    Waiting is not charged: for a slot, after a refusal for lack of one, while the circuit is open.
+    Waiting is not charged: for a slot, after a refusal for lack of one, while the circuit is open. Nor is, up to as
+    much again, what it took to find out that too much was asked for at once.
     """
 
     seconds: float = math.inf
     timer: Callable[[], float] = time.monotonic
     spent: float = 0.0
+    forgiven: float = 0.0
 
     @property
     def left(self) -> float:
@@ -134,6 +136,13 @@ class Allowance:
         """Raises TimedOut if nothing is left."""
         if self.left <= 0:
             raise TimedOut(f"the batch took longer than batch_timeout ({self.seconds:g} s) in all, waits not counted")
+
+    def forgive(self, seconds: float) -> bool:
+        """Whether that time is not charged: so long as what was forgiven before is less than the whole allowance."""
+        if self.forgiven >= self.seconds:
+            return False
+        self.forgiven += seconds
+        return True
 
 
 @dataclass(frozen=True)
@@ -171,6 +180,7 @@ def persevere(
     probe: Callable[[], object] = lambda: None,
     line: Line | None = None,
     allowance: Allowance | None = None,
+    asks_for_less: Callable[[TimedOut], bool] = lambda failure: False,
 ) -> tuple[T, Effort]:
     """Run ``operation`` until it succeeds or the policy says to give up; ``operation`` sends and signs anew each time.
 
@@ -178,6 +188,8 @@ def persevere(
     ``policy.patience`` seconds of waiting if NetSuite keeps refusing for lack of a slot. What ``sleep`` raises goes
     through to the caller, and so does what ``breaker`` raises while NetSuite is down; failures that it takes the blame
     for are not counted. ``line`` keeps those refused together apart. TimedOut is raised once ``allowance`` is used up.
+    ``asks_for_less``: whether the ``operation`` that was not answered in time will ask for less from now on; then that
+    costs no attempt.
     """
     allowance = allowance or Allowance()
     sent = refusals = 0
@@ -212,7 +224,10 @@ def persevere(
                 ) from None
         except (ApiUnavailable, TimedOut) as failed:
             failure = failed
-            if breaker is not None and breaker.after(failed):
+            too_much = isinstance(failed, TimedOut) and asks_for_less(failed)
+            if (too_much and allowance.forgive(allowance.timer() - begun)) or (
+                breaker is not None and breaker.after(failed)
+            ):
                 if listener is not None:
                     listener.on_retry(RetryEvent(failure.category, sent, 0.0, str(failure)))
                 continue

@@ -42,6 +42,9 @@ Faults that last:
   denied:TABLE               400, Invalid search type (the role may not see it)
   without:FEATURE            {features}
   noise:N                    N other users take slots of the account
+  slowrows:SECONDS           1,000 rows of 20 columns take SECONDS longer; more or fewer of either, in proportion
+  crowd:N                    with more than N requests in flight, all of them together get less done than N: each
+                             takes longer by the square of what they are too many
   tokenlife:SECONDS          access tokens issued from now on end sooner
   cap400                     400 instead of silence past 100,000 results
   wide                       statements with more than 100 columns work
@@ -53,6 +56,7 @@ Example: 429:0.05,500:0.01,slow:0.1=3,reset@20-25,badcolumn:transaction.memo
 REQUEST_KINDS = frozenset(
     "429 500 502 503 401 403 timeout slow reset empty truncated short duplicate wrongtotal".split()
 )
+SLOW_CELLS = 20_000
 _COLUMN_KINDS = {"badcolumn": "broken", "removed": "removed", "unknown": "unknown"}
 _TABLE_KINDS = {"missing": "missing", "denied": "denied"}
 _SWITCHES = frozenset({"cap400", "wide", "needasc"})
@@ -87,7 +91,13 @@ class FaultPlan:
     outage_kind: str = "503"
     noise: int = 0
     token_lifetime: float | None = None
+    slow_rows: float = 0.0
+    crowd: float = float("inf")
     switches: frozenset[str] = frozenset()
+
+    def service_seconds(self, latency: float, cells: int, in_flight: int) -> float:
+        """How long an answer takes that holds so many values and would take ``latency`` seconds with none."""
+        return (latency + self.slow_rows * cells / SLOW_CELLS) * max(1.0, in_flight / self.crowd) ** 2
 
 
 def parse_faults(spec: str) -> FaultPlan:
@@ -95,6 +105,7 @@ def parse_faults(spec: str) -> FaultPlan:
     requests: list[RequestFault] = []
     sets: dict[str, set[object]] = {name: set() for name in ("missing", "denied", "unknown", "removed", "broken")}
     outage, outage_kind, noise, lifetime = 0.0, "503", 0, None
+    slow_rows, crowd = 0.0, float("inf")
     switches: set[str] = set()
     for part in (p.strip() for p in spec.split(",")):
         if not part:
@@ -132,13 +143,19 @@ def parse_faults(spec: str) -> FaultPlan:
             noise = int(_number(part, argument))
         elif kind == "tokenlife":
             lifetime = _number(part, argument)
+        elif kind == "slowrows":
+            slow_rows = _number(part, argument)
+        elif kind == "crowd":
+            crowd = max(1.0, _number(part, argument))
         else:
             raise _wrong(part, f"unknown fault {kind!r}")
     variant = Variant(**{name: frozenset(found) for name, found in sets.items()})  # type: ignore[arg-type]
-    return FaultPlan(tuple(requests), variant, outage, outage_kind, noise, lifetime, frozenset(switches))
+    return FaultPlan(
+        tuple(requests), variant, outage, outage_kind, noise, lifetime, slow_rows, crowd, frozenset(switches)
+    )
 
 
-_LASTING = frozenset({*_COLUMN_KINDS, *_TABLE_KINDS, "without", "outage", "noise", "tokenlife"})
+_LASTING = frozenset({*_COLUMN_KINDS, *_TABLE_KINDS, "without", "outage", "noise", "tokenlife", "slowrows", "crowd"})
 
 
 def _request_fault(part: str, kind: str, argument: str | None, value: str | None, when: str | None) -> RequestFault:

@@ -236,8 +236,10 @@ class Simulator:
             return responses.concurrency_exceeded()
         status = 0
         try:
-            until = ticket.started + self._service_time()
+            latency, in_flight = self._latency(), self.traffic.in_flight
             response = await work()
+            cells = getattr(request.state, "cells", 0)
+            until = ticket.started + self.faults.plan.service_seconds(latency, cells, in_flight)
             if fault is not None and fault.kind in ("slow", "timeout"):
                 until += fault.value or 0
             # asyncio's own clock may end a sleep a little early, and an instant too little is no harm
@@ -247,7 +249,7 @@ class Simulator:
             self.traffic.leave(ticket, status, abandoned=request.scope[_TRANSPORT].is_closing())
         return response
 
-    def _service_time(self) -> float:
+    def _latency(self) -> float:
         return self.options.latency * self._random.uniform(1 - self.options.jitter, 1 + self.options.jitter)
 
     async def _answer(self, request: Request, body: bytes, fault: RequestFault | None) -> Response:
@@ -276,11 +278,13 @@ class Simulator:
 
         def run() -> bytes:
             fetched = page.wanted
-            if self.engine.columns(statement, parameters) > MAX_COLUMNS and "wide" not in switches:
+            columns = self.engine.columns(statement, parameters)
+            if columns > MAX_COLUMNS and "wide" not in switches:
                 fetched = 0
             if "needasc" in switches and self.engine.lacks_direction(statement, parameters):
                 return orjson.dumps(envelope(_address(request), page, [], 0))
             result = self.engine.page(statement, fetched, page.offset, parameters)
+            request.state.cells = len(result.items) * columns
             document = envelope(_address(request), page, result.items, result.total)
             if fetched == 0:
                 document["hasMore"] = False

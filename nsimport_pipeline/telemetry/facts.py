@@ -130,6 +130,8 @@ class ImportFacts:
     batches: tuple[BatchFact, ...] = field(default=(), repr=False)
     errors: tuple[ErrorFact, ...] = ()
     rejects: tuple[RejectFact, ...] = ()
+    sizes: tuple[str, ...] = ()
+    """How much NetSuite was asked for at once, and why: what was decided last, or known before, by record type."""
 
     @property
     def is_open(self) -> bool:

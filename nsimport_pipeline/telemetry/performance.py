@@ -52,6 +52,13 @@ class Performance:
     """Share of the slots' time in which NetSuite was answering, 0 to 1; None if the number of slots is not known."""
     bottleneck: Part | None
     advice: tuple[str, ...]
+    sizing: tuple[str, ...] = ()
+    """How much NetSuite was asked for at once, and why, where that was not as much as there may be."""
+
+    @property
+    def lines(self) -> list[str]:
+        """All there is to say, for a terminal."""
+        return [self.line, *self.sizing, *self.advice]
 
     @property
     def line(self) -> str:
@@ -67,10 +74,10 @@ class Performance:
         )
 
     def document(self) -> dict[str, Any]:
-        """For JSON: seconds rounded, ``bottleneck`` a key of this document or null, ``advice`` sentences."""
+        """For JSON: seconds rounded, ``bottleneck`` a key of this or null, ``advice`` and ``sizing`` sentences."""
         values = asdict(self)
         rounded = {name: round(value, 3) if isinstance(value, float) else value for name, value in values.items()}
-        return {**rounded, "advice": list(self.advice), "summary": self.line}
+        return {**rounded, "advice": list(self.advice), "sizing": list(self.sizing), "summary": self.line}
 
 
 def measure(facts: ImportFacts, now: datetime, *, slots: int | None = None) -> Performance:
@@ -105,6 +112,7 @@ def measure(facts: ImportFacts, now: datetime, *, slots: int | None = None) -> P
         slot_use=None if use is None else round(use, 4),
         bottleneck=bottleneck,
         advice=_advice(facts, bottleneck, parts, use, wall) if bottleneck else (),
+        sizing=facts.sizes,
     )
 
 

@@ -237,6 +237,19 @@ account_columns = Table(
     **_OPTIONS,
 )
 
+account_sizes = Table(
+    "account_sizes",
+    control,
+    Column("record_type", String(64), primary_key=True),
+    Column("rows_at_once", Integer, nullable=False),
+    Column("columns_at_once", Integer, nullable=False),
+    Column("patience", Integer, nullable=False),
+    Column("grown", Boolean, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("changed_at", _Timestamp, nullable=False),
+    **_OPTIONS,
+)
+
 netsuite_circuits = Table(
     "netsuite_circuits",
     control,

@@ -100,8 +100,9 @@ class MemorySlots:
 class Bench:
     """One planned and dispatched import of customers, ready to be worked on."""
 
-    def __init__(self, engine: Engine, simulator: SimulatorThread) -> None:
+    def __init__(self, engine: Engine, simulator: SimulatorThread, *, batch: int = BATCH, **options: Any) -> None:
         self.engine = engine
+        self.batch = batch
         self.simulator = simulator
         self.stop = threading.Event()
         self.clock = START
@@ -112,6 +113,7 @@ class Bench:
             "auth": simulator.credentials.oauth2,
             "warehouse_url": "sqlite://",
             "slots": SLOTS,
+            **options,
         }
         self.tenant = Tenant.model_validate(document)
         ensure_control_tables(engine)
@@ -130,7 +132,7 @@ class Bench:
         request = Request(("customer",), ("customer",))
         job = open_import(self.engine, self.tenant, request, now=self.clock, suffix=suffix)
         plan = make_plan(
-            CATALOG, ["customer"], client=self.client, wave_size=300, batch_sizes={"customer": BATCH}, workers=1
+            CATALOG, ["customer"], client=self.client, wave_size=300, batch_sizes={"customer": self.batch}, workers=1
         )
         write_plan(self.engine, job, plan, now=self.clock)
         settle(self.engine, job.import_id, rules=Rules(SLOTS), now=lambda: START, runs=list)

@@ -8,7 +8,14 @@ Functions take an open connection, so the caller chooses the transaction: a batc
 together. A transition returns how many rows took it; a row that is not in a state it may leave stays as it is.
 """
 
-from nsimport_pipeline.imports.store.account import account_types, keep_account_types, leave_out, left_out
+from nsimport_pipeline.imports.store.account import (
+    account_types,
+    keep_account_types,
+    keep_size,
+    leave_out,
+    left_out,
+    sizes,
+)
 from nsimport_pipeline.imports.store.alerts import (
     fetch_seconds,
     final_counts,
@@ -38,6 +45,7 @@ from nsimport_pipeline.imports.store.batch_steps import (
 )
 from nsimport_pipeline.imports.store.circuits import circuit_of, set_circuit
 from nsimport_pipeline.imports.store.facts import (
+    SIZING_CHANGED,
     connection_use,
     control_bytes,
     events,
@@ -90,6 +98,7 @@ from nsimport_pipeline.imports.store.watermarks import watermarks
 from nsimport_pipeline.imports.store.wave_steps import dispatch_batches, move_wave, regroup, waves
 
 __all__ = [
+    "SIZING_CHANGED",
     "account_types",
     "batch_counts",
     "batch_stats",
@@ -128,6 +137,7 @@ __all__ = [
     "jobs_since",
     "keep_account_types",
     "keep_alerts",
+    "keep_size",
     "keep_told",
     "last_sign_of_life",
     "latest_import_of",
@@ -156,6 +166,7 @@ __all__ = [
     "replace_rejected",
     "set_circuit",
     "set_derived_plan",
+    "sizes",
     "standing_alerts",
     "stats_if_completed_by",
     "take_back_batches",

@@ -1,4 +1,4 @@
-"""What a tenant's account is known to have: record types, and the columns that are left out of them."""
+"""What a tenant's account is known to have: record types, the columns left out of them, what it answers at once."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -7,9 +7,10 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, insert, select
 
 from nsimport_pipeline.errors import Category
-from nsimport_pipeline.imports.records import AccountType, LeftOut
+from nsimport_pipeline.imports.records import AccountType, Learnt, LeftOut
 from nsimport_pipeline.imports.store.rows import aware, naive
-from nsimport_pipeline.warehouse.control import account_columns, account_record_types
+from nsimport_pipeline.netsuite.sizing import Sizing
+from nsimport_pipeline.warehouse.control import account_columns, account_record_types, account_sizes
 
 
 def account_types(connection: Connection) -> dict[str, AccountType]:
@@ -73,3 +74,32 @@ def leave_out(connection: Connection, record_type: str, columns: Iterable[LeftOu
             ],
         )
     return new
+
+
+def sizes(connection: Connection) -> dict[str, Learnt]:
+    """How much is asked for at once, by record type; of those that are not here, as much as there may be."""
+    return {
+        row["record_type"]: Learnt(
+            Sizing(row["rows_at_once"], row["columns_at_once"], row["patience"], row["grown"]),
+            row["reason"],
+            aware(row["changed_at"]) or row["changed_at"],
+        )
+        for row in connection.execute(select(account_sizes)).mappings()
+    }
+
+
+def keep_size(connection: Connection, record_type: str, sizing: Sizing, reason: str, now: datetime) -> None:
+    """Make this what is asked for at once. One transaction at a time: see ``serialise``."""
+    table = account_sizes
+    connection.execute(delete(table).where(table.c.record_type == record_type))
+    connection.execute(
+        insert(table).values(
+            record_type=record_type,
+            rows_at_once=sizing.rows,
+            columns_at_once=sizing.columns,
+            patience=sizing.patience,
+            grown=sizing.grown,
+            reason=reason[:2000],
+            changed_at=naive(now),
+        )
+    )

@@ -9,7 +9,9 @@ from datetime import datetime
 from sqlalchemy import Connection, func, or_, select, text
 from sqlalchemy.engine import RowMapping
 
+from nsimport_pipeline.imports.records import ImportJob
 from nsimport_pipeline.imports.states import BatchState
+from nsimport_pipeline.imports.store.account import sizes
 from nsimport_pipeline.imports.store.jobs import find_job
 from nsimport_pipeline.imports.store.journal import error_groups, rejected_groups
 from nsimport_pipeline.imports.store.plans import type_plans
@@ -20,6 +22,8 @@ from nsimport_pipeline.warehouse.control import control, import_jobs, job_events
 
 MOST_GROUPS = 1000
 """Kinds of failures, and of rejected rows, that are told apart at most."""
+SIZING_CHANGED = "sizing_changed"
+"""How much is asked for at once has changed; the message says to what, and why."""
 _REOPENING = ("import_resumed", "import_retried")
 
 
@@ -75,7 +79,24 @@ def import_facts(connection: Connection, import_id: str) -> ImportFacts | None:
             RejectFact(group["record_type"], group["column_name"], group["reason"], int(group["count"]))
             for group in rejected_groups(connection, import_id, MOST_GROUPS)
         ),
+        sizes=_sizes(connection, job),
     )
+
+
+def _sizes(connection: Connection, job: ImportJob) -> tuple[str, ...]:
+    """What was decided last for each record type, by the import itself or before it."""
+    table = job_events
+    statement = select(table.c.record_type, table.c.message).where(
+        table.c.import_id == job.import_id, table.c.event == SIZING_CHANGED
+    )
+    own = {row.record_type: row.message for row in connection.execute(statement.order_by(table.c.id))}
+    planned = {plan.record_type for plan in type_plans(connection, job.import_id)}
+    before = {
+        name: f"{learnt.reason} (since {learnt.changed_at:%Y-%m-%d})"
+        for name, learnt in sizes(connection).items()
+        if name in planned and learnt.changed_at < job.created_at and not learnt.sizing.full
+    }
+    return tuple(f"{name}: {why}" for name, why in sorted((before | own).items()))
 
 
 def _batch_facts(connection: Connection, import_id: str) -> tuple[BatchFact, ...]:

@@ -20,8 +20,9 @@ from nsimport_pipeline.errors import (
     TimedOut,
     UnknownColumn,
 )
-from nsimport_pipeline.netsuite.client import KeyCount, Page
+from nsimport_pipeline.netsuite.client import KeyCount, NetSuiteClient, Page
 from nsimport_pipeline.netsuite.retrying import RetryPolicy
+from nsimport_pipeline.netsuite.sizing import Pace, Sizing
 from nsimport_pipeline.netsuite.suiteql import PAGE_LIMIT, Selected, selected
 from nsimport_pipeline_tests.unit.netsuite.scripted import (
     CONCURRENCY,
@@ -30,6 +31,7 @@ from nsimport_pipeline_tests.unit.netsuite.scripted import (
     Answer,
     Clock,
     Listener,
+    ScriptedServer,
     client,
     error_body,
     page,
@@ -409,3 +411,89 @@ def test_more_columns_than_an_account_bears_are_put_together_by_key() -> None:
 
     assert fetched.items == [{"id": str(n), "c0": f"c0-{n}", "c149": f"c149-{n}"} for n in (1, 2)]
     assert [query.statement.count(" AS ") for query in server.queries] == [100, 52, 52]
+
+
+class Toll:
+    """A clock that each request moves on by so many seconds, as soon as it has arrived."""
+
+    def __init__(self, *seconds: float) -> None:
+        self.seconds = seconds
+        self.server: ScriptedServer | None = None
+
+    def __call__(self) -> float:
+        return 1e9 + sum(self.seconds[: len(self.server.queries) if self.server else 0])
+
+
+def in_time(server: ScriptedServer, toll: Toll) -> NetSuiteClient:
+    """A client that gives each answer 60 seconds, and asks once."""
+    toll.server = server
+    return client(server, clock=toll, sleep=time.sleep, timeouts=(5, 60), policy=RetryPolicy(attempts=1))
+
+
+def limits(server: ScriptedServer) -> list[int]:
+    return [int(query.path.partition("limit=")[2].partition("&")[0]) for query in server.queries]
+
+
+def test_a_page_that_does_not_come_in_time_is_asked_for_in_parts() -> None:
+    script = [page(rows(1, 1000)), page(rows(1, 500), 1000), page(rows(501, 750), 500), page(rows(751, 1000), 250)]
+    pace = Pace()
+    with scripted(*script) as server:
+        fetched = in_time(server, Toll(61, 31, 10, 10)).fetch_range(
+            record_type(), 0, 1000, selected(record_type()), pace=pace
+        )
+
+    assert fetched.items == rows(1, 1000)
+    assert (fetched.requests, fetched.retries) == (4, 1)
+    assert limits(server) == [1000, 500, 250, 250]
+    assert ["t.id > 500 " in query.statement for query in server.queries] == [False, False, True, False]
+    assert all("t.id <= 1000 " in query.statement for query in server.queries)
+    assert pace.sizing.rows == 250
+
+
+def test_a_part_of_a_page_has_to_be_whole_too() -> None:
+    wrong = page(rows(2, 500), 1000)  # 499 of 500
+    with scripted(page(rows(1, 1000)), wrong) as server, pytest.raises(IncompleteResponse, match="499 rows"):
+        in_time(server, Toll(61, 1)).fetch_range(record_type(), 0, 1000, selected(record_type()))
+
+
+def test_what_does_not_come_however_little_is_asked_for_is_a_failure() -> None:
+    with scripted(page(rows(1, 60))) as server, pytest.raises(TimedOut, match="given up at attempt 1"):
+        in_time(server, Toll(*[61] * 9)).fetch_range(
+            record_type(), 0, 60, selected(record_type()), pace=Pace(), expected=60
+        )
+
+    assert limits(server) == [1000, 50]
+
+
+def test_fewer_columns_are_asked_for_if_fewer_rows_do_not_help() -> None:
+    columns = [
+        Selected("id", "t.id", "id", identifies=True),
+        *(Selected(f"c{n}", f"t.c{n}", f"c{n}") for n in range(30)),
+    ]
+
+    def part(last: int, *names: str, total: int | None = None) -> Answer:
+        return page([{"id": str(n), **{name: f"{name}-{n}" for name in names}} for n in range(1, last + 1)], total)
+
+    pace = Pace(Sizing(50))
+    with scripted(part(50), part(50, "c0"), part(50, "c14"), part(50, "c29")) as server:
+        fetched = in_time(server, Toll(61, 1, 1, 1)).fetch_range(record_type(), 0, 9999, columns, pace=pace)
+
+    assert fetched.items == [
+        {"id": str(n), "c0": f"c0-{n}", "c14": f"c14-{n}", "c29": f"c29-{n}"} for n in range(1, 51)
+    ]
+    assert [query.statement.count(" AS ") for query in server.queries] == [31, 15, 15, 3]
+    assert (pace.sizing.rows, pace.sizing.columns) == (50, 15)
+
+
+def test_rows_whose_other_columns_do_not_come_in_time_are_asked_for_again() -> None:
+    columns = [
+        Selected("id", "t.id", "id", identifies=True),
+        *(Selected(f"c{n}", f"t.c{n}", f"c{n}") for n in range(120)),
+    ]
+    script = [page(rows(1, 200)), page(rows(1, 200)), page(rows(1, 100), 200), *[page(rows(101, 200))] * 2]
+    with scripted(*script) as server:
+        fetched = in_time(server, Toll(1, 61, 1, 1, 1)).fetch_range(record_type(), 0, 200, columns)
+
+    assert fetched.items == rows(1, 200)
+    assert limits(server) == [1000, 200, 100, 100, 100]
+    assert [query.statement.count(" AS ") for query in server.queries] == [100, 22, 22, 100, 22]

@@ -218,3 +218,30 @@ def test_a_batch_that_only_waits_uses_up_nothing_of_its_allowance() -> None:
 
     assert (result, allowance.spent) == ("done", 1.0)
     assert effort.waited_seconds > 5300
+
+
+def test_asking_for_too_much_costs_no_attempt_and_up_to_the_allowance_no_time_of_it() -> None:
+    clock = Clock()
+    allowance = Allowance(30, clock)
+    late: list[ImportFailure] = [TimedOut("late")] * 9
+    attempts = persevere(
+        slowly(clock, 10, failing(late[:3])), RetryPolicy(attempts=1), sleep=clock.sleep, random=half,
+        allowance=allowance, asks_for_less=lambda failure: True,
+    )  # fmt: skip
+
+    assert attempts == ("done", Effort(4, 0.0))
+    assert (allowance.spent, allowance.forgiven, clock.slept) == (10.0, 30.0, [])
+    with pytest.raises(TimedOut, match="given up at attempt 1"):  # there is an end to it
+        persevere(
+            slowly(clock, 10, failing(late)), RetryPolicy(attempts=1), sleep=clock.sleep, random=half,
+            allowance=allowance, asks_for_less=lambda failure: True,
+        )  # fmt: skip
+
+
+def test_only_an_answer_that_does_not_come_was_asked_for_too_much() -> None:
+    clock = Clock()
+    with pytest.raises(ServerError, match="given up"):
+        persevere(
+            failing([ServerError("x")] * 9), RetryPolicy(attempts=2), sleep=clock.sleep, random=half,
+            asks_for_less=lambda failure: True,
+        )  # fmt: skip

@@ -127,3 +127,15 @@ def test_any_spec_is_read_or_refused(spec: str) -> None:
 def test_the_help_names_everything() -> None:
     for word in (*REQUEST_KINDS, *FEATURES, "outage", "badcolumn", "removed", "unknown", "missing", "denied", "noise"):
         assert word in FAULTS_HELP
+
+
+def test_large_answers_take_longer_and_too_many_at_once_get_less_done() -> None:
+    plain, plan = FaultPlan(), parse_faults("slowrows:4,crowd:3")
+    assert plain.service_seconds(0.5, 20_000, 99) == 0.5
+    assert plan.service_seconds(0.5, 0, 3) == 0.5
+    assert plan.service_seconds(0.5, 20_000, 1) == 4.5
+    assert plan.service_seconds(0.5, 10_000, 1) == 2.5
+    assert plan.service_seconds(1.0, 0, 6) == 4.0
+    done = [n / plan.service_seconds(1.0, 0, n) for n in range(1, 9)]
+    assert max(done) == done[2] == 3.0
+    assert done[3:] == sorted(done[3:], reverse=True)

@@ -52,6 +52,18 @@ def upgrade() -> None:
         **_OPTIONS,
     )
     op.create_table(
+        "account_sizes",
+        sa.Column("record_type", sa.String(length=64), nullable=False),
+        sa.Column("rows_at_once", sa.Integer(), nullable=False),
+        sa.Column("columns_at_once", sa.Integer(), nullable=False),
+        sa.Column("patience", sa.Integer(), nullable=False),
+        sa.Column("grown", sa.Boolean(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("changed_at", _TIMESTAMP, nullable=False),
+        sa.PrimaryKeyConstraint("record_type"),
+        **_OPTIONS,
+    )
+    op.create_table(
         "account_record_types",
         sa.Column("record_type", sa.String(length=64), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
@@ -298,6 +310,7 @@ def downgrade() -> None:
         "import_record_types",
         "import_jobs",
         "import_errors",
+        "account_sizes",
         "account_record_types",
         "account_columns",
         "feature_flags",
