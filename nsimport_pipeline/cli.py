@@ -40,6 +40,7 @@ _COMMANDS = {
     "reconcile": "steering:reconcile_",
     "doctor": "doctor:doctor",
     "flags": "flags:flags",
+    "schedules": "scheduling:schedules",
     "prune": "pruning:prune",
 }
 """Where each command lives. Looked up when it is called, so that ``--help`` does not wait for Dagster."""

@@ -5,8 +5,8 @@ expressions (``cron.py``), or whether a schedule that is due may begin (``import
 """
 
 import re
-from datetime import UTC, datetime, time
-from itertools import islice
+from datetime import UTC, datetime, time, timedelta
+from itertools import chain, takewhile
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -63,10 +63,16 @@ class Schedule(StrictModel):
 
     @model_validator(mode="after")
     def _comes_at_all(self) -> "Schedule":
-        moments = islice(ticks_after(spread(self.cron, ""), datetime(2024, 1, 1, tzinfo=UTC), "UTC"), 2 * 24 * 60)
+        found = ticks_after(spread(self.cron, ""), datetime(2024, 1, 1, tzinfo=UTC), "UTC")
+        first = next(found)
+        moments = chain([first], takewhile(lambda at: at < first + timedelta(days=8), found))
         if self.quiet_hours and all(self.is_quiet(moment, "UTC") for moment in moments):
             raise ValueError(f"{self.cron!r} comes in quiet hours only: nothing would ever begin")
         return self
+
+    def plain_cron(self, tenant: str, name: str) -> str:
+        """Its cron expression without ``H``, which the names of tenant and schedule decide."""
+        return spread(self.cron, f"{tenant} {name}")
 
     def is_quiet(self, moment: datetime, timezone: str) -> str | None:
         """The quiet hours that an aware ``moment`` is in, if it is, in a time zone."""

@@ -27,14 +27,20 @@ _SYSTEM_COLUMNS = (
 
 
 def record_type_asset(
-    tenant: str, record_type: RecordType, *, level: int, batches_per_run: int, warehouse: str
+    tenant: str,
+    record_type: RecordType,
+    *,
+    level: int,
+    batches_per_run: int,
+    warehouse: str,
+    freshness: dg.FreshnessPolicy | None = None,
 ) -> dg.AssetsDefinition:
     """The asset of one record type of one tenant.
 
     ``batches_per_run``: most partitions a backfill puts into one run. ``warehouse``: where the table
     is, without secrets.
     """
-    spec = record_type_spec(tenant, record_type, level=level, warehouse=warehouse)
+    spec = record_type_spec(tenant, record_type, level=level, warehouse=warehouse, freshness=freshness)
 
     @dg.multi_asset(
         specs=[spec],
@@ -51,7 +57,9 @@ def record_type_asset(
     return asset
 
 
-def record_type_spec(tenant: str, record_type: RecordType, *, level: int, warehouse: str) -> dg.AssetSpec:
+def record_type_spec(
+    tenant: str, record_type: RecordType, *, level: int, warehouse: str, freshness: dg.FreshnessPolicy | None = None
+) -> dg.AssetSpec:
     """What the catalogue says about a record type, in Dagster's words."""
     return dg.AssetSpec(
         key=asset_key(tenant, record_type.name),
@@ -69,6 +77,7 @@ def record_type_spec(tenant: str, record_type: RecordType, *, level: int, wareho
         partitions_def=dg.DynamicPartitionsDefinition(name=partition_set(tenant, record_type.name)),
         # A run with failed batches yields nothing for the asset as a whole.
         skippable=True,
+        freshness_policy=freshness,
         metadata=_metadata(record_type, warehouse),
     )
 

@@ -37,7 +37,7 @@ class Seen(TypedDict):
     said: str
 
 
-def overview_spec(tenant: str) -> dg.AssetSpec:
+def overview_spec(tenant: str, freshness: dg.FreshnessPolicy | None = None) -> dg.AssetSpec:
     return dg.AssetSpec(
         key=names.overview_key(tenant),
         description=f"How far {tenant}'s imports are: its latest observation has a table of record types, and numbers "
@@ -45,6 +45,7 @@ def overview_spec(tenant: str) -> dg.AssetSpec:
         group_name="overview",
         kinds={"netsuite"},
         tags={names.TENANT: tenant},
+        freshness_policy=freshness,
     )
 
 

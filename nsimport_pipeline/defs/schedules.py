@@ -13,7 +13,6 @@ from functools import partial
 
 import dagster as dg
 
-from nsimport_pipeline.cron import spread
 from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.defs.saying import or_skipped
 from nsimport_pipeline.defs.tenants import read_tenant
@@ -47,7 +46,7 @@ def _schedule(tenant: str, name: str, schedule: Schedule, job: dg.JobDefinition)
     on = dg.DefaultScheduleStatus.RUNNING if schedule.enabled else dg.DefaultScheduleStatus.STOPPED
     return dg.ScheduleDefinition(
         name=names.schedule(tenant, name),
-        cron_schedule=spread(schedule.cron, f"{tenant} {name}"),
+        cron_schedule=schedule.plain_cron(tenant, name),
         execution_timezone=schedule.timezone,
         job=job,
         execution_fn=tick,

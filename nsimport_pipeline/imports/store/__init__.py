@@ -94,7 +94,7 @@ from nsimport_pipeline.imports.store.plans import (
     update_type_plans,
 )
 from nsimport_pipeline.imports.store.totals import batch_counts, failed_batches, recent_work
-from nsimport_pipeline.imports.store.watermarks import watermarks
+from nsimport_pipeline.imports.store.watermarks import last_whole, watermarks
 from nsimport_pipeline.imports.store.wave_steps import dispatch_batches, move_wave, regroup, waves
 
 __all__ = [
@@ -140,6 +140,7 @@ __all__ = [
     "keep_size",
     "keep_told",
     "last_sign_of_life",
+    "last_whole",
     "latest_import_of",
     "latest_jobs",
     "latest_settled",

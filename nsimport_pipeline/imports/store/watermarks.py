@@ -2,10 +2,10 @@
 
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, exists, insert, select
+from sqlalchemy import Connection, delete, exists, func, insert, select
 
 from nsimport_pipeline.imports.records import Watermark
-from nsimport_pipeline.imports.states import BatchState
+from nsimport_pipeline.imports.states import BatchState, ImportState
 from nsimport_pipeline.imports.store.rows import aware, naive
 from nsimport_pipeline.warehouse.control import import_jobs, import_record_types, sync_watermarks, wave_batches
 
@@ -18,6 +18,25 @@ def watermarks(connection: Connection) -> dict[str, Watermark]:
         assert moment is not None  # noqa: S101 the column is NOT NULL
         found[row["record_type"]] = Watermark(row["record_type"], moment, row["refid"], row["import_id"])
     return found
+
+
+def last_whole(connection: Connection) -> dict[str, datetime]:
+    """When each record type was last asked for whole by a full import that came to its end, by NetSuite's clock."""
+    plans = import_record_types
+    ended = (ImportState.COMPLETED.value, ImportState.COMPLETED_WITH_FAILURES.value)
+    statement = (
+        select(plans.c.record_type, func.max(plans.c.changed_until).label("at"))
+        .join(import_jobs, import_jobs.c.import_id == plans.c.import_id)
+        .where(
+            import_jobs.c.mode == "full",
+            import_jobs.c.origin == "import",
+            import_jobs.c.state.in_(ended),
+            plans.c.unavailable.is_(None),
+            plans.c.changed_until.is_not(None),
+        )
+        .group_by(plans.c.record_type)
+    )
+    return {row.record_type: at for row in connection.execute(statement) if (at := aware(row.at)) is not None}
 
 
 def advance_watermark(connection: Connection, import_id: str, record_type: str, now: datetime) -> bool:

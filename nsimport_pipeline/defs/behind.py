@@ -1,0 +1,195 @@
+"""Telling which tenants are behind their schedules, and why: the sensor ``behind``, and what it and a command read.
+
+Belongs here: how Dagster has the schedules, reading a tenant's tables, the freshness policies. Does not belong here:
+the judgement (``imports/behind.py``).
+
+Dagster's freshness policies go by the last materialization. An incremental import that finds nothing changed
+materializes nothing, so for record types they hold only where full imports are scheduled. What is true at any time,
+that nothing is behind, is reported for each tenant's overview, and its policy fails when that report stays away.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import islice, pairwise
+from typing import Any
+
+import dagster as dg
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from nsimport_pipeline.cron import spread, ticks_after
+from nsimport_pipeline.defs import names, resources
+from nsimport_pipeline.defs.each_tenant import EachTenant, Look, ticked
+from nsimport_pipeline.defs.saying import in_words
+from nsimport_pipeline.defs.schedules import imported
+from nsimport_pipeline.defs.tenants import read_tenant
+from nsimport_pipeline.errors import ConfigurationError, NsimportError, RefusedError
+from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.behind import Pace, Runs, Tables, Tick, due_at, judge, lagging
+from nsimport_pipeline.imports.plan import chosen_types
+from nsimport_pipeline.imports.records import ImportJob
+from nsimport_pipeline.imports.rollout import Switch, switch
+from nsimport_pipeline.record_types.criteria import Catalog
+from nsimport_pipeline.schedule_settings import Schedule
+from nsimport_pipeline.settings import Settings
+from nsimport_pipeline.warehouse.engine import read_only
+
+LOOK_SECONDS = 30
+REPORT_EVERY = timedelta(minutes=15)
+"""How often it is reported again that a tenant is in step."""
+UNREPORTED = timedelta(minutes=45)
+"""After so long without that report its overview is not fresh."""
+SPARE = timedelta(hours=6)
+"""How long a scheduled full import may take until the record type's own policy fails."""
+
+
+def behind_sensor() -> dg.SensorDefinition:
+    """The sensor that tells which tenants are behind their schedules."""
+    each = EachTenant()
+
+    @dg.sensor(
+        name="behind",
+        minimum_interval_seconds=LOOK_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Tells which tenants and record types are behind their schedules, why, and what to type.",
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        now, runs = datetime.now(UTC), runs_of_schedules(context.instance)
+        before: dict[str, str] = json.loads(context.cursor or "{}")
+
+        def look_at(tenant: str) -> Look:
+            return look(runs, tenant, before.get(tenant), now)
+
+        def after(looks: Mapping[str, Look]) -> str:
+            return json.dumps(before | {tenant: one.cursor for tenant, one in looks.items() if one.cursor is not None})
+
+        return ticked(context, each, look_at, nothing="nobody is behind", cursor=after)
+
+    return sensor
+
+
+def look(runs: Mapping[str, Runs], tenant: str, reported: str | None, now: datetime) -> Look:
+    """Who of a tenant is behind. ``reported``: when it was last reported to be in step, ISO 8601; "" if it is not."""
+    found = [pace for pace in paces(runs, tenant, now) if pace.state != "off"]
+    told = tuple(str(pace) for pace in found if pace.state != "in_step")
+    if told or not found:
+        return Look(told, cursor="")
+    if reported and now - datetime.fromisoformat(reported) < REPORT_EVERY:
+        return Look()
+    return Look(events=(_in_step(tenant, found),), cursor=now.isoformat())
+
+
+def paces(runs: Mapping[str, Runs], tenant: str, now: datetime) -> list[Pace]:
+    """How each schedule of a tenant stands. Raises ConfigurationError if its schedules are wrong."""
+    return [
+        _pace(runs.get(names.schedule(tenant, name), Runs(on=schedule.enabled)), tenant, name, schedule, now)
+        for name, schedule in resources.settings().schedules(tenant).items()
+    ]
+
+
+def runs_of_schedules(instance: dg.DagsterInstance) -> dict[str, Runs]:
+    """The schedules that a daemon has seen, by their names in Dagster."""
+    states = [state for state in instance.all_instigator_state() if state.instigator_type.value == "SCHEDULE"]
+    ticks = instance.get_batch_ticks([state.selector_id for state in states], limit=1)
+    found = {}
+    for state in states:
+        began = getattr(state.instigator_data, "start_timestamp", None)
+        last = next(iter(ticks.get(state.selector_id, ())), None)
+        found[state.instigator_name] = Runs(
+            on=state.status.value != "STOPPED",
+            since=None if began is None else datetime.fromtimestamp(began, UTC),
+            tick=None if last is None else Tick(datetime.fromtimestamp(last.timestamp, UTC), _said(last)),
+        )
+    return found
+
+
+def freshness(settings: Settings, catalog: Catalog, tenant: str) -> dict[str, dg.FreshnessPolicy]:
+    """The freshness policies of a tenant's assets, by record type, and of its overview. Needs no secret.
+
+    A record type has one if full imports of it are scheduled: these write all that there is.
+    """
+    try:
+        schedules = [one for one in settings.schedules(tenant).values() if one.enabled]
+    except ConfigurationError:
+        return {}
+    found: dict[str, dg.FreshnessPolicy] = {}
+    if schedules:
+        found["overview"] = dg.FreshnessPolicy.time_window(fail_window=UNREPORTED, warn_window=2 * REPORT_EVERY)
+    for one in schedules:
+        if one.mode == "full":
+            window = timedelta(seconds=_longest_interval(spread(one.cron, ""), str(one.timezone))) + SPARE
+            chosen = chosen_types(catalog, one.record_types or catalog, with_dependencies=one.dependencies)
+            found |= dict.fromkeys(chosen, dg.FreshnessPolicy.time_window(fail_window=window))
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _longest_interval(cron: str, zone: str, among: int = 40) -> float:
+    """Seconds between neighbouring moments at most."""
+    moments = islice(ticks_after(cron, datetime(2024, 1, 1, tzinfo=UTC), zone), among)
+    return max((later - earlier).total_seconds() for earlier, later in pairwise(moments))
+
+
+def _said(tick: Any) -> str | None:
+    return tick.skip_reason or (None if tick.error is None else "the tick failed: the daemon's log says why")
+
+
+def _in_step(tenant: str, found: Sequence[Pace]) -> dg.AssetMaterialization:
+    """What says in Dagster that nothing of a tenant is behind."""
+    rows = [f"| {one.schedule} | {one.mode} | {_minute(one.in_step_until)} | {_minute(one.next_at)} |" for one in found]
+    table = ["| schedule | mode | in step until | next |", "| --- | --- | --- | --- |", *rows]
+    return dg.AssetMaterialization(
+        asset_key=names.overview_key(tenant),
+        description="no schedule is behind",
+        metadata={"schedules": dg.MetadataValue.md("\n".join(table))},
+    )
+
+
+def _minute(moment: datetime | None) -> str:
+    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _pace(runs: Runs, tenant: str, name: str, schedule: Schedule, now: datetime) -> Pace:
+    if not runs.on and not schedule.enabled:
+        return judge(tenant, name, schedule, runs, None, None, now)
+    try:
+        tables, last = _tables(tenant, name, schedule, runs, now)
+    except (NsimportError, SQLAlchemyError) as error:
+        unknown = judge(tenant, name, schedule, runs, None, None, now)
+        return replace(unknown, why=in_words(error), command=f"nsimport doctor --tenant {tenant}")
+    return judge(tenant, name, schedule, runs, tables, last, now)
+
+
+def _reached(connection: Connection, schedule: Schedule) -> dict[str, datetime]:
+    """Up to when each record type is as a schedule means it to be; those that never were are missing."""
+    if schedule.mode == "full":
+        return store.last_whole(connection)
+    return {name: mark.modified_at for name, mark in store.watermarks(connection).items()}
+
+
+def _tables(tenant: str, name: str, schedule: Schedule, runs: Runs, now: datetime) -> tuple[Tables, ImportJob | None]:
+    """What is known of a schedule's record types, and the latest import of the one that is the farthest behind."""
+    try:
+        resources.settings().enabled_tenant(tenant)
+    except RefusedError as refused:  # it may have no database
+        return Tables({}, Switch(False, str(refused))), None
+    owner, engine = read_tenant(tenant)
+    with read_only(engine).connect() as connection:
+        at = _reached(connection, schedule)
+        known = store.account_types(connection)
+        wanted = [
+            one
+            for one in imported(schedule, owner, resources.catalog())
+            if one not in known or known[one].state == "available"
+        ]
+        tables = Tables(
+            {one: at.get(one) for one in wanted},
+            switch=switch(engine, owner),
+            by_flag=owner.enabled == "database",
+            circuit=store.circuit_of(connection, tenant),
+        )
+        late = lagging(due_at(tenant, name, schedule, runs.since, now), tables.reached)
+        return tables, store.latest_import_of(connection, late[0]) if late else None
