@@ -1,5 +1,7 @@
 """``nsimport schedules``: when imports begin by themselves, and who is behind."""
 
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import click
@@ -10,7 +12,10 @@ from nsimport_pipeline.commands.session import dagster_instance
 from nsimport_pipeline.defs import resources
 from nsimport_pipeline.defs.behind import paces, runs_of_schedules
 from nsimport_pipeline.errors import ConfigurationError
-from nsimport_pipeline.imports.behind import Pace
+from nsimport_pipeline.imports.behind import Pace, Runs
+
+AT_ONCE = 32
+"""Tenants looked at side by side: a database that does not answer keeps nobody else waiting."""
 
 
 @click.command()
@@ -26,16 +31,15 @@ def schedules(tenant: str | None, as_json: bool) -> None:
     unknown    the tenant's database does not answer
     """
     names = [tenant] if tenant is not None else resources.settings().tenant_names
-    now, found, wrong = datetime.now(UTC), list[Pace](), list[ConfigurationError]()
+    now = datetime.now(UTC)
     with dagster_instance() as instance:
         runs = runs_of_schedules(instance)
-        for name in names:
-            try:
-                found += paces(runs, name, now)
-            except ConfigurationError as error:
-                if tenant is not None:
-                    raise
-                wrong.append(error)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        looks = list(pool.map(lambda name: _look(runs, name, now), names))
+    found = [pace for look in looks if not isinstance(look, ConfigurationError) for pace in look]
+    wrong = [look for look in looks if isinstance(look, ConfigurationError)]
+    if tenant is not None and wrong:
+        raise wrong[0]
     if as_json:
         print_json([pace.document(now) for pace in found])
     elif found:
@@ -44,6 +48,13 @@ def schedules(tenant: str | None, as_json: bool) -> None:
         console.print("no schedule: `schedules` in the tenants file is empty (docs/configuration.md)")
     for error in wrong:
         click.echo(f"error: {error}", err=True)
+
+
+def _look(runs: Mapping[str, Runs], tenant: str, now: datetime) -> list[Pace] | ConfigurationError:
+    try:
+        return paces(runs, tenant, now)
+    except ConfigurationError as error:
+        return error
 
 
 def _print(found: list[Pace]) -> None:

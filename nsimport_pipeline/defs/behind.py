@@ -117,7 +117,7 @@ def freshness(settings: Settings, catalog: Catalog, tenant: str) -> dict[str, dg
         return {}
     found: dict[str, dg.FreshnessPolicy] = {}
     if schedules:
-        found["overview"] = dg.FreshnessPolicy.time_window(fail_window=UNREPORTED, warn_window=2 * REPORT_EVERY)
+        found[names.OVERVIEW] = dg.FreshnessPolicy.time_window(fail_window=UNREPORTED, warn_window=2 * REPORT_EVERY)
     for one in schedules:
         if one.mode == "full":
             window = timedelta(seconds=_longest_interval(spread(one.cron, ""), str(one.timezone))) + SPARE

@@ -4,11 +4,15 @@ Belongs here: putting assets and sensors of all tenants together. Does not belon
 Needs no secret: a tenant's variables are looked up only when a run or tick of it begins.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import dagster as dg
 
-from nsimport_pipeline.defs import resources
+from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.defs.alert_sensor import alert_sensor
 from nsimport_pipeline.defs.assets import record_type_asset
+from nsimport_pipeline.defs.behind import behind_sensor, freshness
 from nsimport_pipeline.defs.overview import overview_sensor, overview_spec
 from nsimport_pipeline.defs.planning import planning_job, planning_sensor
 from nsimport_pipeline.defs.schedules import tenant_schedules
@@ -26,23 +30,35 @@ def build_definitions() -> dg.Definitions:
     steering, planning = steering_jobs(), planning_job()
     schedules: list[dg.ScheduleDefinition] = []
     for tenant in settings.tenant_names:
-        assets += [*tenant_assets(settings, catalog, tenant), overview_spec(tenant)]
+        policies = freshness(settings, catalog, tenant)
+        assets += tenant_assets(settings, catalog, tenant, policies)
+        assets.append(overview_spec(tenant, policies.get(names.OVERVIEW)))
         schedules += tenant_schedules(settings, tenant, steering[0])
     return dg.Definitions(
         assets=assets,
         jobs=[*steering, planning],
-        sensors=[wave_sensor(), planning_sensor(planning), overview_sensor(), alert_sensor()],
+        sensors=[wave_sensor(), planning_sensor(planning), overview_sensor(), alert_sensor(), behind_sensor()],
         schedules=schedules,
         # One process for each run: its worker threads do the rest.
         executor=dg.in_process_executor,
     )
 
 
-def tenant_assets(settings: Settings, catalog: Catalog, tenant: str) -> list[dg.AssetsDefinition]:
+def tenant_assets(
+    settings: Settings, catalog: Catalog, tenant: str, policies: Mapping[str, dg.FreshnessPolicy] = MappingProxyType({})
+) -> list[dg.AssetsDefinition]:
+    """The assets of a tenant's record types; ``policies`` by record type."""
     level_of = levels(catalog)
     wave_size = int(settings.number(tenant, "wave_size", 300))
     warehouse = settings.warehouse_location(tenant)
     return [
-        record_type_asset(tenant, record_type, level=level_of[name], batches_per_run=wave_size, warehouse=warehouse)
+        record_type_asset(
+            tenant,
+            record_type,
+            level=level_of[name],
+            batches_per_run=wave_size,
+            warehouse=warehouse,
+            freshness=policies.get(name),
+        )
         for name, record_type in catalog.items()
     ]

@@ -34,7 +34,7 @@ class Look:
 
     said: Sequence[str] = ()
     requests: Sequence[dg.RunRequest] = ()
-    events: Sequence[dg.AssetObservation] = ()
+    events: Sequence[dg.AssetObservation | dg.AssetMaterialization] = ()
     cursor: Any = None
     """What the sensor wants to know of this tenant next time, if it wants to."""
 

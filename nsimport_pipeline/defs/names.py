@@ -42,6 +42,8 @@ SCHEDULE = "nsimport/schedule"
 """On a run that a schedule asked for: its name in the tenants file."""
 STEERING_JOBS = ("start_import", "cancel_import", "resume_import", "reconcile_imports")
 
+OVERVIEW = "overview"
+
 SHUT, OPEN = "shut", "open"
 
 PARTITION = "dagster/partition"
@@ -56,7 +58,7 @@ def asset_key(tenant: str, record_type: str) -> dg.AssetKey:
 
 def overview_key(tenant: str) -> dg.AssetKey:
     """The asset that shows how far a tenant's imports are."""
-    return dg.AssetKey([tenant, "overview"])
+    return dg.AssetKey([tenant, OVERVIEW])
 
 
 def schedule(tenant: str, name: str) -> str:

@@ -4,8 +4,8 @@ Belongs here: turning what was raised on purpose into those. Does not belong her
 is done about them.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
 from sqlalchemy.exc import SQLAlchemyError
@@ -14,8 +14,6 @@ from nsimport_pipeline.defs import names
 from nsimport_pipeline.errors import Category, ImportFailure, NsimportError
 from nsimport_pipeline.imports.batch import Result
 from nsimport_pipeline.warehouse.errors import classify
-
-_T = TypeVar("_T")
 
 
 def in_words(error: NsimportError | SQLAlchemyError) -> str:
@@ -66,11 +64,3 @@ def _failure(said: str, then: str, import_id: str | None, *, retryable: bool) ->
         of_import = {"import": import_id, "runs_of_import": names.runs_of(import_id)}
     text = " ".join(f"{said.rstrip('. ')}. {then}".split())
     return dg.Failure(text, metadata={"retryable": retryable, **of_import}, allow_retries=False)
-
-
-def or_skipped(tenant: str, tick: Callable[[], _T]) -> _T | dg.SkipReason:
-    """What the ``tick`` of a sensor or schedule comes to; if something is wrong, the reason is what the tick shows."""
-    try:
-        return tick()
-    except (NsimportError, SQLAlchemyError) as error:
-        return dg.SkipReason(f"{tenant}: {in_words(error)}")

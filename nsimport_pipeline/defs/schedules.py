@@ -14,14 +14,16 @@ from functools import partial
 import dagster as dg
 
 from nsimport_pipeline.defs import names, resources
-from nsimport_pipeline.defs.saying import or_skipped
+from nsimport_pipeline.defs.each_tenant import EachTenant, Look, in_short
 from nsimport_pipeline.defs.tenants import read_tenant
 from nsimport_pipeline.errors import ConfigurationError
-from nsimport_pipeline.imports.due import due, look
+from nsimport_pipeline.imports.due import due, find_out
 from nsimport_pipeline.imports.plan import chosen_types
 from nsimport_pipeline.record_types.criteria import Catalog
 from nsimport_pipeline.schedule_settings import Schedule
 from nsimport_pipeline.settings import Settings, Tenant
+
+PATIENCE_SECONDS = 30.0
 
 logger = logging.getLogger("nsimport.schedules")
 
@@ -39,7 +41,10 @@ def tenant_schedules(settings: Settings, tenant: str, job: dg.JobDefinition) -> 
 
 def _schedule(tenant: str, name: str, schedule: Schedule, job: dg.JobDefinition) -> dg.ScheduleDefinition:
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        return or_skipped(tenant, partial(ticked, tenant, name, datetime.now(UTC)))
+        # Dagster gives a tick a minute; a database may take longer to say nothing.
+        found = EachTenant(patience=PATIENCE_SECONDS).ask([tenant], partial(look, name, now=datetime.now(UTC)))
+        asked = found.get(tenant, Look((f"{tenant}: this machine is too busy to look at it",)))
+        return asked.requests[0] if asked.requests else dg.SkipReason(in_short(asked.said))
 
     what = ", ".join(schedule.record_types) or "every enabled record type"
     quiet = f"; nothing begins in {', '.join(schedule.quiet_hours)}" if schedule.quiet_hours else ""
@@ -56,20 +61,20 @@ def _schedule(tenant: str, name: str, schedule: Schedule, job: dg.JobDefinition)
     )
 
 
-def ticked(tenant: str, name: str, now: datetime) -> dg.RunRequest | dg.SkipReason:
-    """What a schedule does at ``now``: it asks for a run that starts the import, or says why not.
+def look(name: str, tenant: str, now: datetime) -> Look:
+    """What a tenant's schedule ``name`` does at ``now``: it asks for a run that starts the import, or says why not.
 
     Raises ConfigurationError, RefusedError, TimedOut if the tenant's settings or database are not there.
     """
     schedule = resources.settings().schedules(tenant).get(name)
     if schedule is None:
-        return dg.SkipReason(f"the tenants file has no schedule {name} of {tenant} any more: reload the code location")
+        return Look((f"the tenants file has no schedule {name} of {tenant} any more: reload the code location",))
     resources.settings().enabled_tenant(tenant)  # one that is switched off may have no database
     owner, engine = read_tenant(tenant)
     wanted = requested(schedule, owner, resources.catalog())
-    reason = due(schedule, look(engine, owner, imported(schedule, owner, resources.catalog())), now)
+    reason = due(schedule, find_out(engine, owner, imported(schedule, owner, resources.catalog())), now)
     if reason is not None:
-        return dg.SkipReason(reason)
+        return Look((reason,))
     config = {
         "tenant": tenant,
         "record_types": wanted,
@@ -77,9 +82,8 @@ def ticked(tenant: str, name: str, now: datetime) -> dg.RunRequest | dg.SkipReas
         "dependencies": schedule.dependencies,
         "if_possible": True,
     }
-    return dg.RunRequest(
-        run_config={"ops": {"start": {"config": config}}}, tags={names.TENANT: tenant, names.SCHEDULE: name}
-    )
+    tags = {names.TENANT: tenant, names.SCHEDULE: name}
+    return Look(requests=(dg.RunRequest(run_config={"ops": {"start": {"config": config}}}, tags=tags),))
 
 
 def requested(schedule: Schedule, tenant: Tenant, catalog: Catalog) -> list[str]:

@@ -44,7 +44,7 @@ def due(schedule: Schedule, found: Found, now: datetime) -> str | None:
     return None
 
 
-def look(engine: Engine, tenant: Tenant, record_types: Iterable[str]) -> Found:
+def find_out(engine: Engine, tenant: Tenant, record_types: Iterable[str]) -> Found:
     """Read what ``due`` looks at. ``record_types``: all that the schedule's import would have."""
     state = switch(engine, tenant)
     if not state.on:

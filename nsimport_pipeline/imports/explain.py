@@ -42,6 +42,7 @@ class Cause(StrEnum):
     NOT_PLANNED = "it was never planned"
     STOPPED = "it stopped"
     CANCELLED = "it was cancelled"
+    OUT_OF_SYNC = "is not in sync"
     FAILED_BATCHES = "batches failed"
     REJECTED_ROWS = "rows rejected"
     DENIED = "denied"

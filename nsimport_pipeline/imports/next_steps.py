@@ -74,6 +74,10 @@ def of_import(
             )
             steps.append(Step(Cause.REJECTED_ROWS, says, f"nsimport retry {import_id} --rejected"))
             mends.setdefault(Cause.REJECTED_ROWS, steps[-1].command)
+        elif each["in_sync"] is False and not is_open and not each["batches"]["failed"]:
+            says = f"{each['name']}: {Cause.OUT_OF_SYNC}: NetSuite and the table do not have the same number of records"
+            command = f"nsimport import {each['name']} --tenant {tenant} --no-dependencies --mode full"
+            steps.append(Step(Cause.OUT_OF_SYNC, says, command))
     for each in types:
         if parents := each["partial_parents"]:
             says = f"{each['name']}: {Cause.PARTIAL_PARENTS}: not all of {', '.join(parents)} arrived"

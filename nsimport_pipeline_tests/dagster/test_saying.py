@@ -1,12 +1,10 @@
 """The first line of a failed run says what, where, whether it is retried and what to do; a tick says what is wrong."""
 
-import dagster as dg
 import pytest
 import sqlalchemy as sa
 
-from nsimport_pipeline.defs.saying import failed_batches, failed_planning, failed_run, or_skipped
+from nsimport_pipeline.defs.saying import failed_batches, failed_planning, failed_run
 from nsimport_pipeline.errors import (
-    AccessDenied,
     ApiUnavailable,
     Category,
     ConfigurationError,
@@ -77,21 +75,3 @@ def test_planning_that_was_refused_for_good_says_how_to_go_on() -> None:
         "acme/transaction_line could not be planned: no such column. Not retryable: mend that, then "
         f"`nsimport resume {IMPORT}`."
     )
-
-
-def test_what_goes_wrong_in_a_tick_is_its_reason() -> None:
-    def refused() -> dg.SkipReason:
-        raise AccessDenied("the role was taken away")
-
-    def broken() -> dg.SkipReason:
-        raise sa.exc.TimeoutError("QueuePool limit: values")
-
-    assert or_skipped("acme", lambda: dg.SkipReason("all is well")) == dg.SkipReason("all is well")
-    assert or_skipped("acme", refused) == dg.SkipReason("acme: the role was taken away")
-    assert or_skipped("acme", broken) == dg.SkipReason("acme: no database connection became free in time")
-
-    def bug() -> dg.SkipReason:
-        raise KeyError("a mistake of ours")
-
-    with pytest.raises(KeyError):
-        or_skipped("acme", bug)

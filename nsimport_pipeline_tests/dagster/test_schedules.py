@@ -1,7 +1,7 @@
 """Schedules as Dagster has them: what a tick asks for, what it skips and why, and what the run it asked for does."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ import pytest
 from nsimport_pipeline.commands.processes import free_port
 from nsimport_pipeline.commands.session import dagster_instance
 from nsimport_pipeline.defs import resources
+from nsimport_pipeline.defs.behind import freshness, look
 from nsimport_pipeline.defs.build import build_definitions
 from nsimport_pipeline.defs.schedules import tenant_schedules
 from nsimport_pipeline.defs.steering_jobs import steering_jobs
+from nsimport_pipeline.imports.behind import Runs, Tick
 from nsimport_pipeline.simulator.options import SimulatorOptions
 from nsimport_pipeline.simulator.process import SimulatorThread
 from nsimport_pipeline_tests.dagster.in_process import InProcess
@@ -91,6 +93,22 @@ def test_each_is_there_without_a_secret_and_runs_by_itself_only_if_it_is_enabled
     assert changes.job_name == "start_import"
 
 
+def test_what_is_scheduled_whole_has_a_policy_and_so_has_the_overview(installation: InProcess) -> None:
+    def policies() -> dict[str, dg.FreshnessPolicy]:
+        return freshness(resources.settings(), resources.catalog(), "acme")
+
+    # By last materialization it would fail where nothing changes.
+    assert set(policies()) == {"overview"}
+    whole = {"cron": "H 2 * * 6", "mode": "full", "record_types": ["customer"], "dependencies": False}
+    installation.tenant(schedules={"everything": {**whole, "enabled": True}})
+    graph = build_definitions().resolve_asset_graph()
+    of = {name: graph.get(dg.AssetKey(["acme", name])).freshness_policy for name in ("customer", "vendor", "overview")}
+    assert of == policies() | {"vendor": None}
+    assert of["customer"] == dg.FreshnessPolicy.time_window(fail_window=timedelta(days=7, hours=6))
+    installation.tenant(schedules={"everything": whole})
+    assert policies() == {}
+
+
 def test_a_wrong_one_takes_that_tenants_away_and_no_others(installation: InProcess) -> None:
     installation.tenant("strange", schedules={"changes": {"cron": "H/99 * * * *"}})
     assert {each.name for each in build_definitions().get_repository_def().schedule_defs} == {
@@ -123,6 +141,20 @@ def test_a_tick_asks_for_an_import_and_the_next_ones_wait_for_its_end(installati
     assert shown["said"] == "nothing was changed: there is nothing to import"
     assert installation.carry_on(shown["import"]) == "completed"
 
+    # Nothing was written, and nobody is behind: told now and then, until the next moment is missed.
+    now = datetime.now(UTC)
+    runs = {"acme__changes": Runs(True, now - timedelta(days=1), Tick(now, None))}
+    told = look(runs, "acme", None, now)
+    (event,) = told.events
+    assert (event.asset_key, told.said) == (dg.AssetKey(["acme", "overview"]), ())
+    assert f"| changes | incremental | {now:%Y-%m-%d %H:%M}" in str(event.metadata["schedules"].value)
+    assert look(runs, "acme", told.cursor, now + timedelta(minutes=5)).events == ()
+    assert look(runs, "acme", told.cursor, now + timedelta(minutes=15)).events
+    late = look(runs, "acme", told.cursor, now + timedelta(hours=1))
+    assert (late.events, late.cursor) == ((), "")
+    assert late.said[0].startswith("acme/changes: vendor, in step until ")
+    assert late.said[0].endswith(": no Dagster daemon runs, or none did when it was due; `nsimport up`")
+
 
 def test_all_enabled_record_types_are_asked_for_where_none_is_named(installation: InProcess) -> None:
     config = asked("everything").run_config["ops"]["start"]["config"]
@@ -151,10 +183,20 @@ def test_what_is_wrong_with_a_tenant_is_the_reason_and_no_traceback(installation
     said = skipped(tenant="away")
     assert "the database does not answer" in said
     assert "secret" not in said
+    (changes, everything) = installation.json("schedules", "--tenant", "away")
+    assert (changes["state"], everything["state"]) == ("unknown", "off")
+    assert (changes["command"], "the database does not answer" in changes["why"]) == (
+        "nsimport doctor --tenant away",
+        True,
+    )
     installation.tenant("unset", schedules=SCHEDULES, auth={"method": "tba", "consumer_key": "${ABSENT}"})
     assert "environment variable ABSENT is not set" in skipped(tenant="unset")
     installation.tenant("odd", schedules={"changes": {"cron": "H * * * *", "record_types": ["nothing_known"]}})
     assert "nothing_known" in skipped(tenant="odd")
+    installation.tenant("strange", schedules={"changes": {"cron": "H/99 * * * *"}})
+    everybody = installation.nsimport("schedules")
+    assert {"acme/changes", "acme/everything", "odd/changes"} <= set(everybody.out.split())
+    assert "tenants.strange.schedules.changes.cron: 'H/99'" in everybody.text
 
 
 def test_while_netsuite_is_down_one_import_fails_and_no_more_are_begun(installation: InProcess) -> None:

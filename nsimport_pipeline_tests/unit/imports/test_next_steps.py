@@ -22,7 +22,8 @@ def kind(name: str = "customer", *, batches: int = 1, rejected: int = 0, **more:
         "unavailable": None,
         "columns_left_out": [],
         "partial_parents": [],
-        "batches": {"total": batches},
+        "in_sync": True,
+        "batches": {"total": batches, "failed": 0},
         "records": {"rejected": rejected},
     }
     return entry | more
@@ -76,6 +77,11 @@ def steps(said: dict[str, Any], *failed: FailedBatches) -> dict[Cause, str | Non
             {Cause.NOT_PLANNED: f"nsimport retry {ID}"},
         ),
         (document("completed_with_failures", kind(state="cancelled")), {Cause.CANCELLED: f"nsimport resume {ID}"}),
+        (
+            document("completed_with_failures", kind(in_sync=False)),
+            {Cause.OUT_OF_SYNC: "nsimport import customer --tenant acme --no-dependencies --mode full"},
+        ),
+        (document("running", kind(in_sync=False)), {}),
         (document("completed", kind(rejected=3)), {Cause.REJECTED_ROWS: f"nsimport retry {ID} --rejected"}),
         (document("running", kind(rejected=3)), {}),
         (
