@@ -263,8 +263,11 @@ class World:
         if self.job.state not in ACTIVE_IMPORTS:
             run.outcome = "succeeded"
             return
+        place = (self.id, run.spec.record_type, run.spec.partition_keys)
+        with self.engine.begin() as connection:
+            store.complete_counted(connection, store.batches_of(connection, *place), run.run_id, self.now)
         with self.engine.connect() as connection:
-            batches = store.batches_of(connection, self.id, run.spec.record_type, run.spec.partition_keys)
+            batches = store.batches_of(connection, *place)
             below = store.unfinished_below(connection, self.id, run.spec.level)
         run.done += sum(batch.state is BatchState.COMPLETED for batch in batches)
         run.todo = [] if below else [batch for batch in batches if not batch.terminal]

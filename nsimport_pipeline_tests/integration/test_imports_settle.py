@@ -505,7 +505,7 @@ def all_in_but_not_counted(world: World) -> None:
     run.outcome = "failed"
 
 
-def test_a_final_count_that_was_lost_with_its_run_is_taken_by_doing_the_last_batch_again(engine: Engine) -> None:
+def test_a_final_count_that_was_lost_with_its_run_is_taken_again_and_no_batch_is_fetched_for_it(engine: Engine) -> None:
     world = World(engine, [("a", 0, 3), ("b", 1, 1)]).plan()
     all_in_but_not_counted(world)
     world.work_through(run_of(world, 2))
@@ -514,8 +514,15 @@ def test_a_final_count_that_was_lost_with_its_run_is_taken_by_doing_the_last_bat
     assert world.job.state is ImportState.RUNNING
     again = [(b.record_type, b.range.partition_key) for b in world.stored() if not b.terminal]
     assert again == [("a", "2000")]
+    world.ask_gate()
+    counting = world.alive()[0]
+    world.begin(counting)
+    assert counting.todo == []
+    assert counting.done == 1
+    assert all(batch.terminal for batch in world.stored())
     world.calm()
     assert world.job.state is ImportState.COMPLETED
+    assert [batch.failure_reason for batch in world.stored()] == [None] * 4
     with engine.connect() as connection:
         assert [plan.in_sync for plan in store.type_plans(connection, world.id)] == [True, True]
 

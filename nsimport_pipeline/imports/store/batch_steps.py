@@ -24,6 +24,8 @@ from nsimport_pipeline.warehouse.control import (
     wave_batches,
 )
 
+COUNT_OWED = "its rows are there; its record type's final count was lost with a run"
+
 
 def batches(connection: Connection, import_id: str, wave: int | None = None) -> list[BatchRecord]:
     """The batches of an import (of one wave), by wave, record type and number."""
@@ -207,7 +209,18 @@ def reopen_batches(connection: Connection, batches: Iterable[BatchRecord]) -> in
 
 def count_again(connection: Connection, batches: Iterable[BatchRecord]) -> int:
     """Put completed batches back to pending, for the final count that their runs owe: that uses up an attempt."""
-    return _put_back(connection, batches, {BatchState.COMPLETED}, {"attempts": wave_batches.c.attempts + 1})
+    values = {"attempts": wave_batches.c.attempts + 1, "failure_reason": COUNT_OWED}
+    return _put_back(connection, batches, {BatchState.COMPLETED}, values)
+
+
+def complete_counted(connection: Connection, batches: Iterable[BatchRecord], run_id: str, now: datetime) -> int:
+    """Complete those that were put back for nothing but a count, as they were. Returns how many there were."""
+    owing = [batch for batch in batches if batch.failure_reason == COUNT_OWED]
+    return sum(
+        claim_batch(connection, batch, run_id, now)
+        and complete_batch(connection, batch, run_id, batch_stats(connection, batch), now)
+        for batch in owing
+    )
 
 
 def take_back_batches(connection: Connection, batches: Iterable[BatchRecord]) -> int:
