@@ -26,6 +26,7 @@ _COMMANDS = {
     "import": "importing:import_",
     "resume": "steering:resume",
     "retry": "steering:retry",
+    "sweep": "sweeping:sweep",
     "cancel": "steering:cancel",
     "status": "showing:status",
     "watch": "showing:watch",

@@ -40,7 +40,7 @@ STEERS = "nsimport/steers"
 """On a run of a job that steers: the import that it started, or is about. ``nsimport/import`` is for runs that work."""
 SCHEDULE = "nsimport/schedule"
 """On a run that a schedule asked for: its name in the tenants file."""
-STEERING_JOBS = ("start_import", "cancel_import", "resume_import", "reconcile_imports")
+STEERING_JOBS = ("start_import", "cancel_import", "resume_import", "reconcile_imports", "sweep_records")
 
 OVERVIEW = "overview"
 

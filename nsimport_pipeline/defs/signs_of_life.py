@@ -1,4 +1,4 @@
-"""Whether the process of a run, or one that plans an import, still lives: it keeps a file locked until it ends.
+"""Whether the process of a run, or one that plans an import or sweeps, still lives: it keeps a file locked till then.
 
 Belongs here: the locks, declaring runs ended whose process is gone, asking a process to end. Does not belong here: what
 becomes of their batches and imports (``imports/decide.py``), or runs that live and stand still (``wave_sensor.py``).
@@ -19,10 +19,14 @@ from typing import IO
 
 import dagster as dg
 
+from nsimport_pipeline.errors import RefusedError
+
 LOCKS = "run_locks"
 """Directory below DAGSTER_HOME; in it one for each host, in it a file for each run."""
 PLANNER_LOCKS = "planner_locks"
 """The same, with a file for each import that is being planned."""
+SWEEP_LOCKS = "sweep_locks"
+"""The same, with a file for each record type of a tenant that was ever swept."""
 
 _held: list[IO[str]] = []
 """Kept open, and so locked, until this process ends."""
@@ -40,6 +44,19 @@ def planning(instance: dg.DagsterInstance, import_id: str) -> Iterator[None]:
     Its file stays until somebody has seen to the import: it may be that it could not be given up in good order.
     """
     with _locked(_directory(instance, PLANNER_LOCKS), import_id):
+        yield
+
+
+@contextmanager
+def sweeping(instance: dg.DagsterInstance, tenant: str, record_type: str) -> Iterator[None]:
+    """Let no other process of this host sweep the record type meanwhile. Raises RefusedError if one does."""
+    directory = _directory(instance, SWEEP_LOCKS)
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / f"{tenant}.{record_type}").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RefusedError(f"{record_type} of tenant {tenant!r} is being swept already: wait for it") from None
         yield
 
 

@@ -185,9 +185,13 @@ def _gone(
 
 
 def _changes(asked: Asked, until: datetime, renewed: Collection[str]) -> dict[str, Changes]:
-    """What to ask for of the record types that need not be loaded whole, as those whose table is ``renewed`` do."""
+    """What to ask for of the record types that need not be loaded whole.
+
+    Those are whose table is ``renewed``, or that lack records that were not changed, as a sweep found.
+    """
     with read_only(asked.engine).connect() as connection:
         marks, known = store.watermarks(connection), store.account_types(connection)
+        drifted = store.drifted_types(connection)
         types = {name: resources.record_type(asked.tenant, name) for name in asked.request.chosen}
         found = {
             name: changes_since(
@@ -200,7 +204,7 @@ def _changes(asked: Asked, until: datetime, renewed: Collection[str]) -> dict[st
                 parents=[resources.record_type(asked.tenant, parent) for parent in types[name].derived_from],
             )
             for name in asked.request.chosen
-            if name not in renewed
+            if name not in renewed and name not in drifted
         }
     return {name: changes for name, changes in found.items() if changes is not None}
 

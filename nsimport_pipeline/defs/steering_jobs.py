@@ -1,8 +1,8 @@
-"""The jobs that start, cancel, resume and reconcile imports from Dagster's Launchpad or its GraphQL.
+"""The jobs that start, cancel, resume and reconcile imports, and sweep, from Dagster's Launchpad or its GraphQL.
 
 Belongs here: their config, and what their runs show. Does not belong here: the doing, which is that of the commands
-(``starting.py``, ``steering.py``). Such a run holds no slot but for single requests, and passes the queue and its gate
-(``run_coordinator.py``): it begins at once.
+(``starting.py``, ``steering.py``, ``sweeping.py``). Such a run holds no slot but for single requests, and passes the
+queue and its gate (``run_coordinator.py``): it begins at once.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ import dagster as dg
 from pydantic import Field
 from sqlalchemy.exc import SQLAlchemyError
 
-from nsimport_pipeline.defs import names, starting, steering
+from nsimport_pipeline.defs import names, starting, steering, sweeping
 from nsimport_pipeline.defs.saying import in_words
 from nsimport_pipeline.defs.signs_of_life import show_life
 from nsimport_pipeline.defs.tenants import ask_whether_it_answers, find_import
@@ -66,6 +66,15 @@ class ReconcileConfig(dg.Config):
 
     import_id: str | None = Field(default=None, description=f"Only this import. {_IMPORT}")
     tenant: str | None = Field(default=None, description="Only this tenant, as tenants.yaml names it.")
+
+
+class SweepConfig(dg.Config):
+    """What to sweep; the options are those of `nsimport sweep`."""
+
+    tenant: str = Field(description="Tenant, as tenants.yaml names it.")
+    record_types: list[str] = Field(
+        default=[], description="Record types, such as customer; all that were ever imported whole if left out."
+    )
 
 
 @dg.op(name="start", out=dg.Out(dg.Nothing), description="Checks, plans and writes an import down.")
@@ -135,6 +144,27 @@ def reconcile_imports(context: dg.OpExecutionContext, config: ReconcileConfig) -
         raise dg.Failure(f"{len(failed)} of {len(reports)} tenants not reconciled; {first}", allow_retries=False)
 
 
+@dg.op(name="sweep", out=dg.Out(dg.Nothing), description="Marks rows whose records NetSuite does not have any more.")
+def sweep_records(context: dg.OpExecutionContext, config: SweepConfig) -> None:
+    with _doing(context, f"{config.tenant!r} was not swept"):
+        asked = sweeping.ask(config.record_types, config.tenant)
+        done = sweeping.sweep_all(asked, context.instance, say=context.log.info)
+    for one in done:
+        facts = {key: value for key, value in sweeping.document(one).items() if isinstance(value, int)}
+        key = names.asset_key(config.tenant, one.record_type)
+        context.log_event(dg.AssetObservation(key, description=sweeping.in_words(one), metadata=facts))
+    context.add_output_metadata(
+        {
+            "report": dg.MetadataValue.md("\n".join(f"- {sweeping.in_words(one)}" for one in done)),
+            "swept": dg.MetadataValue.json([sweeping.document(one) for one in done]),
+            **{key: sum(getattr(one, key) for one in done) for key in ("requests", "deleted", "missing", "drifted")},
+        }
+    )
+    if failed := [one for one in done if one.failure]:
+        first = sweeping.in_words(failed[0])
+        raise dg.Failure(f"{len(failed)} of {len(done)} record types not swept; {first}", allow_retries=False)
+
+
 def steering_jobs() -> list[dg.JobDefinition]:
     """The jobs named in ``names.STEERING_JOBS``, in that order; each is one op."""
     jobs = {
@@ -145,6 +175,8 @@ def steering_jobs() -> list[dg.JobDefinition]:
         "`nsimport resume` does.",
         reconcile_imports: "Compares every state with what is really so and mends it, as `nsimport reconcile` does. "
         "Safe at any time.",
+        sweep_records: "Marks rows whose records NetSuite does not have any more, as `nsimport sweep` does: keys are "
+        "compared by counts and sums, so it costs little. Safe beside imports.",
     }
     return [
         dg.GraphDefinition(name=name, node_defs=[op], description=description).to_job()

@@ -49,6 +49,7 @@ class Cause(StrEnum):
     FEATURE_OFF = "left out"
     COLUMNS_LEFT_OUT = "columns left out"
     PARTIAL_PARENTS = "built on partial data"
+    MISSING = "records missing"
 
 
 def explain(snapshot: Snapshot, now: datetime) -> str:

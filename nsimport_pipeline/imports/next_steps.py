@@ -83,6 +83,13 @@ def of_import(
             says = f"{each['name']}: {Cause.PARTIAL_PARENTS}: not all of {', '.join(parents)} arrived"
             mend = next((mends[cause] for cause in _MEND_PARENTS if cause in mends), None)
             steps.append(Step(Cause.PARTIAL_PARENTS, says, mend))
+    for each in types:
+        if each["sweep"] and (missing := each["sweep"]["missing"]) and not is_open:
+            says = (
+                f"{each['name']}: the last sweep found {missing} {Cause.MISSING}; the next import brings them, at once"
+            )
+            command = f"nsimport import {each['name']} --tenant {tenant} --mode incremental"
+            steps.append(Step(Cause.MISSING, says, command))
     return steps
 
 

@@ -15,7 +15,7 @@ from nsimport_pipeline.imports import estimate, store
 from nsimport_pipeline.imports.explain import Cause, explain
 from nsimport_pipeline.imports.next_steps import FailedBatches, of_import
 from nsimport_pipeline.imports.partial import lacking_types, partial_parents
-from nsimport_pipeline.imports.records import AccountType, ImportJob, TypePlan, Wave
+from nsimport_pipeline.imports.records import AccountType, ImportJob, Sweep, TypePlan, Wave
 from nsimport_pipeline.imports.snapshot import Snapshot
 from nsimport_pipeline.imports.states import OPEN_IMPORTS, TERMINAL_BATCHES, BatchState, ImportState
 from nsimport_pipeline.imports.stuck import stuck_since
@@ -43,7 +43,7 @@ def status(
         return None
     types, waves = store.type_plans(connection, import_id), store.waves(connection, import_id)
     counts = store.batch_counts(connection, import_id)
-    account = store.account_types(connection)
+    account, swept = store.account_types(connection), store.last_sweeps(connection)
     recent = store.recent_work(connection, import_id, now - RECENT)
     circuit = store.circuit_of(connection, job.tenant)
     rate = _rate(job, counts, recent[0], now)
@@ -69,6 +69,7 @@ def status(
         "eta_seconds": _time_left(job, types, counts, recent[1], now, slots) if is_open else 0,
         "record_types": [
             _type_status(plan, counts, job, account.get(plan.record_type), partial.get(plan.record_type, ()))
+            | {"sweep": _sweep_status(swept.get(plan.record_type))}
             for plan in types
         ],
         "waves": [_wave_status(wave, counts, stuck) for wave in waves],
@@ -196,6 +197,14 @@ def _type_status(
             check.name: {"passed": check.passed, "detail": check.detail, "facts": check.facts} for check in plan.checks
         },
     }
+
+
+def _sweep_status(sweep: Sweep | None) -> Status | None:
+    """What the last sweep came to, whichever import it was before or after; ``at`` is None if it did not end."""
+    if sweep is None:
+        return None
+    found = {"deleted": sweep.deleted, "missing": sweep.missing, "drifted": sweep.drifted}
+    return {"at": _iso(sweep.finished_at), **found, "failure": sweep.failure}
 
 
 def _by_state(rows: Iterable[RowMapping]) -> dict[str, int]:

@@ -118,6 +118,26 @@ class Watermark:
 
 
 @dataclass(frozen=True, slots=True)
+class Sweep:
+    """What comparing a table's keys with NetSuite's came to."""
+
+    record_type: str
+    started_at: datetime
+    finished_at: datetime | None = None
+    """None: it goes on, or its process was killed; what it has marked stays marked."""
+    requests: int = 0
+    compared: int = 0
+    """Rows there were, not marked deleted."""
+    deleted: int = 0
+    """Of these NetSuite has no record any more."""
+    missing: int = 0
+    """Records of NetSuite without a row, though there are rows with higher ids."""
+    drifted: int = 0
+    """Of those missing: records that no import of changes would fetch, so that the next import loads all of them."""
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LeftOut:
     """A column that is not fetched, because the account refuses it or fails over it."""
 

@@ -7,6 +7,7 @@ Belongs here: reading the body of a 200. Does not belong here: getting it (``cli
 import json
 import re
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -86,6 +87,30 @@ def key_count(page: Page, *, distinct: bool = True) -> KeyCount:
     if n < 0 or (low is not None and high is not None and n > high - low + 1 and distinct):
         raise IncompleteResponse(f"NetSuite's answer to a count, {n} records from {low} to {high}, cannot be true")
     return KeyCount(n, low, high)
+
+
+def tallies(page: Page, spans: int) -> tuple[int | None, list[tuple[int, int, int]]]:
+    """The answer to ``suiteql.tally_statement`` about so many ``spans``: the lowest key, and three sums for each.
+
+    Raises IncompleteResponse if it is none.
+    """
+    try:
+        (row,) = page.items
+        low = _integer(row["low"]) if "low" in row else None
+        sums = [tuple(_whole(row.get(f"{name}{place}", "0")) for name in "nts") for place in range(spans)]
+    except (ValueError, ArithmeticError):
+        raise IncompleteResponse("NetSuite's answer to a count by ranges has sums that are no whole numbers") from None
+    if (low is None) != (not any(n for n, _, _ in sums)) or any(n < 0 for n, _, _ in sums):
+        raise IncompleteResponse("NetSuite's answer to a count by ranges cannot be true")
+    return low, [(n, total, squares) for n, total, squares in sums]
+
+
+def _whole(text: str) -> int:
+    """A sum, which may be written as ``1.5E13``. Raises ValueError, ArithmeticError."""
+    number = Decimal(text)
+    if number != number.to_integral_value():
+        raise ValueError
+    return int(number)
 
 
 def _integer(text: str) -> int:

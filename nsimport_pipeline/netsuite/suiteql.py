@@ -225,6 +225,24 @@ def deleted_statement(since: datetime, until: datetime, after: int | None = None
     )
 
 
+def tally_statement(record_type: RecordType, spans: Sequence[tuple[int | None, int]], modulus: int) -> str:
+    """One row about the keys in each of ``spans``, ascending, each ``low < key <= high`` (None: from the beginning).
+
+    Of the first: ``n0`` keys, their sum ``t0``, the sum of the squares of their remainders by ``modulus``, ``s0``. Sums
+    of nothing may be left out. ``low`` is the lowest key of all.
+    """
+    key = _column(record_type.source.key)
+    remainder = f"MOD({key}, {_positive(modulus)})"
+    columns = [f"MIN({key}) AS low"]
+    for place, (low, high) in enumerate(spans):
+        inside = f"{key} <= {int(high)}" if low is None else f"{key} > {int(low)} AND {key} <= {int(high)}"
+        columns += [
+            f"SUM(CASE WHEN {inside} THEN {value} ELSE 0 END) AS {name}{place}"
+            for name, value in (("n", "1"), ("t", key), ("s", f"{remainder} * {remainder}"))
+        ]
+    return f"SELECT {', '.join(columns)} {_source(record_type, spans[0][0], spans[-1][1])}"
+
+
 def there_statement(record_type: RecordType, ids: Collection[int]) -> str:
     """Which of ``ids``, at most 1000, are keys of the record type."""
     among = f"{_column(record_type.source.key)} IN ({', '.join(str(int(one)) for one in ids)})"

@@ -274,6 +274,23 @@ sync_watermarks = Table(
     **_OPTIONS,
 )
 
+# The last sweep of each record type for what NetSuite has deleted.
+sweeps = Table(
+    "sweeps",
+    control,
+    Column("record_type", String(64), primary_key=True),
+    Column("started_at", _Timestamp, nullable=False),
+    Column("finished_at", _Timestamp),
+    Column("requests", Integer, nullable=False, server_default="0"),
+    Column("compared", BigInteger, nullable=False, server_default="0"),
+    Column("deleted", BigInteger, nullable=False, server_default="0"),
+    Column("missing", BigInteger, nullable=False, server_default="0"),
+    # Of those missing: no import of changes would fetch them.
+    Column("drifted", BigInteger, nullable=False, server_default="0"),
+    Column("failure", Text),
+    **_OPTIONS,
+)
+
 feature_flags = Table(
     "feature_flags",
     control,

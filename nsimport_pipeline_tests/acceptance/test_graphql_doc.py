@@ -60,7 +60,7 @@ def slow_after_planning(on_sqlite: Environment) -> Iterator[Environment]:
 
 def test_every_section_has_its_command() -> None:
     assert {section: len(commands) for section, commands in COMMANDS.items()} == {
-        "Start": 1, ID: 1, "Status": 2, "Cancel": 1, "Resume": 1
+        "Start": 1, ID: 1, "Status": 2, "Cancel": 1, "Resume": 1, "Sweep": 1
     }  # fmt: skip
 
 
@@ -96,6 +96,9 @@ def test_an_import_is_started_looked_at_cancelled_and_resumed(slow_after_plannin
     assert environment.wait_for_import(import_id)["state"] == "completed"
     working = run(environment, "Status", 1, IMPORT=import_id)["runsOrError"]["results"]
     assert (tags(working[0])["nsimport/batches"], tags(working[0])["nsimport/done"]) == ("1", "1")
+
+    swept = ended(environment, launched(environment, "Sweep"))
+    assert swept["status"] == "SUCCESS", swept
 
     def observed() -> dict[str, Any] | None:
         (latest,) = run(environment, "Status")["assetNodeOrError"]["assetObservations"] or [{"description": ""}]

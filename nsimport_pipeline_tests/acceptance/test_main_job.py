@@ -125,6 +125,7 @@ def test_each_record_type_is_complete_and_in_sync(on_mysql: Environment, status:
             },
             "records": {"expected": count, "imported": count, "rejected": 0, "deleted": 0},
             "in_sync": True,
+            "sweep": None,
         }
 
 

@@ -7,6 +7,8 @@ import dagster as dg
 import pytest
 
 from nsimport_pipeline.commands.session import dagster_instance
+from nsimport_pipeline.defs.signs_of_life import sweeping
+from nsimport_pipeline.defs.steering_jobs import steering_jobs
 from nsimport_pipeline.simulator.options import SimulatorOptions
 from nsimport_pipeline.simulator.process import SimulatorThread
 from nsimport_pipeline_tests.dagster.in_process import InProcess, Said
@@ -100,3 +102,53 @@ def test_only_what_was_changed_is_asked_for_written_and_shown(installation: InPr
     assert installation.query("acme", "SELECT COUNT(*) AS n FROM vendors WHERE deleted_at IS NULL") == [
         {"n": VENDORS + 30}
     ]
+
+    # NetSuite does not say that these are gone.
+    installation.simulator.sql(f"DELETE FROM vendor WHERE id IN ({ids[5]}, {ids[6]})")
+    assert brought_in(installation, "--mode", "incremental")[1]
+    live = "SELECT COUNT(*) AS n FROM vendors WHERE deleted_at IS NULL"
+    assert installation.query("acme", live) == [{"n": VENDORS + 30}]
+    swept = installation.json("sweep", "--tenant", "acme")
+    (vendor,) = swept["record_types"]
+    assert (vendor["record_type"], vendor["compared"], vendor["deleted"], vendor["missing"]) == (
+        "vendor", VENDORS + 30, 2, 0
+    )  # fmt: skip
+    assert installation.query("acme", live) == [{"n": VENDORS + 28}]
+    assert installation.json("sweep", "--tenant", "acme", "--last") == swept
+    assert installation.status(again)["record_types"][0]["sweep"]["deleted"] == 2
+
+    # From the UI; what is missing is told, with what brings it.
+    installation.query("acme", f"DELETE FROM vendors WHERE refid = {ids[7]}")
+    (job,) = (job for job in steering_jobs() if job.name == "sweep_records")
+    with dagster_instance() as instance:
+        result = job.execute_in_process({"ops": {"sweep": {"config": {"tenant": "acme"}}}}, instance=instance)
+        pool = instance.event_log_storage.get_concurrency_info("netsuite_acme")
+    assert pool.active_slot_count == 0
+    (observed,) = (event for event in result.all_events if event.event_type_value == "ASSET_OBSERVATION")
+    facts = observed.asset_observation_data.asset_observation.metadata
+    assert (facts["deleted"].value, facts["missing"].value, facts["drifted"].value) == (0, 1, 1)
+    said = installation.nsimport("status", again)
+    assert "vendor: the last sweep found 1 records missing; the next import brings them" in said.text
+    arguments = [*said.command("import vendor"), "--no-dependencies"]
+    assert installation.carry_on(installation.nsimport(*arguments).text.splitlines()[0]) == "completed"
+    assert installation.query("acme", live) == [{"n": VENDORS + 28}]
+    assert "1 requests, 0 deleted" in installation.nsimport("sweep", "vendor", "--tenant", "acme").text
+
+
+def test_what_cannot_be_swept_is_said(installation: InProcess) -> None:
+    def sweep(*arguments: str) -> tuple[int, str]:
+        said = installation.nsimport("sweep", "--tenant", "acme", *arguments)
+        return said.code, said.text
+
+    assert sweep() == (0, "tenant acme: no record type was imported whole yet, so there is nothing to sweep\n")
+    assert sweep("--last") == (0, "tenant acme: nothing was swept yet\n")
+    assert sweep("transaction_line")[0] == 2
+    assert "its rows go with the" in sweep("transaction_line")[1]
+    assert sweep("vendor")[0] == 4
+    assert "vendor was never imported whole" in sweep("vendor")[1]
+    brought_in(installation)
+    with dagster_instance() as instance, sweeping(instance, "acme", "vendor"):
+        assert sweep()[0] == 4
+        assert "vendor of tenant 'acme' is being swept already" in sweep()[1]
+    installation.tenant(enabled=False)
+    assert sweep()[0] == 4

@@ -90,6 +90,14 @@ def rejected_without_row(connection: Connection, import_id: str, record_type: st
     ).scalar_one()
 
 
+def rejected_ids(connection: Connection, record_type: str, table: sa.Table) -> list[int]:
+    """The records of a type that any import known rejected, and that have no live row; ascending."""
+    rejected = rejected_records
+    has_row = exists().where(table.c.refid == rejected.c.refid, table.c.deleted_at.is_(None))
+    own = (rejected.c.record_type == record_type, rejected.c.refid.is_not(None), ~has_row)
+    return list(connection.scalars(select(rejected.c.refid).where(*own).distinct().order_by(rejected.c.refid)))
+
+
 def record_error(
     connection: Connection,
     import_id: str,

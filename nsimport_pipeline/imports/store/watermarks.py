@@ -7,6 +7,7 @@ from sqlalchemy import Connection, delete, exists, func, insert, select
 from nsimport_pipeline.imports.records import Watermark
 from nsimport_pipeline.imports.states import BatchState, ImportState
 from nsimport_pipeline.imports.store.rows import aware, naive
+from nsimport_pipeline.imports.store.sweeps import forget_missing
 from nsimport_pipeline.warehouse.control import import_jobs, import_record_types, sync_watermarks, wave_batches
 
 
@@ -42,7 +43,7 @@ def last_whole(connection: Connection) -> dict[str, datetime]:
 def advance_watermark(connection: Connection, import_id: str, record_type: str, now: datetime) -> bool:
     """Move a record type's watermark to the bound of an import all of whose batches of it are completed; never back.
 
-    A derived one's not beyond those of its parents.
+    A derived one's not beyond those of its parents. If all of its records came, none that a sweep missed is missing.
 
     False if it stays where it is. Meant for the transaction that settles the record type: if that is lost, the import
     is not over yet, or its changes are read once more by the next one.
@@ -51,7 +52,9 @@ def advance_watermark(connection: Connection, import_id: str, record_type: str, 
     own = (batches.c.import_id == import_id, batches.c.record_type == record_type)
     missing = exists().where(*own, batches.c.status != BatchState.COMPLETED.value)
     reached = connection.execute(
-        select(plans.c.changed_until, plans.c.upper_bound, plans.c.parents)
+        select(
+            plans.c.changed_since, plans.c.changed_until, plans.c.upper_bound, plans.c.parents, import_jobs.c.created_at
+        )
         .join(import_jobs, import_jobs.c.import_id == plans.c.import_id)
         .where(
             plans.c.import_id == import_id,
@@ -64,6 +67,8 @@ def advance_watermark(connection: Connection, import_id: str, record_type: str, 
     ).first()
     if reached is None:
         return False
+    if reached.changed_since is None:
+        forget_missing(connection, record_type, reached.created_at)
     there = {mark.record_type: mark.modified_at for mark in connection.execute(select(marks))}
     # Records of parents that are behind themselves are still to come.
     behind = [there.get(parent) for parent in reached.parents or ()]

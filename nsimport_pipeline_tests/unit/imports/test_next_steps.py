@@ -25,6 +25,7 @@ def kind(name: str = "customer", *, batches: int = 1, rejected: int = 0, **more:
         "in_sync": True,
         "batches": {"total": batches, "failed": 0},
         "records": {"rejected": rejected},
+        "sweep": None,
     }
     return entry | more
 
@@ -97,6 +98,12 @@ def steps(said: dict[str, Any], *failed: FailedBatches) -> dict[Cause, str | Non
             {Cause.COLUMNS_LEFT_OUT: "nsimport record-types customer --tenant acme --probe"},
         ),
         (document("running", kind(partial_parents=["currency"])), {Cause.PARTIAL_PARENTS: None}),
+        (document("completed", kind(sweep={"missing": 0})), {}),
+        (document("running", kind(sweep={"missing": 3})), {}),
+        (
+            document("completed", kind(sweep={"missing": 3})),
+            {Cause.MISSING: "nsimport import customer --tenant acme --mode incremental"},
+        ),
         (
             document("completed", kind("currency", rejected=1), kind(partial_parents=["currency"])),
             {

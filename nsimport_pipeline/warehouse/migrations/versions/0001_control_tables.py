@@ -295,9 +295,25 @@ def upgrade() -> None:
     )
     _index("ix_alert_notices_import", "alert_notices", ["import_id"])
 
+    op.create_table(
+        "sweeps",
+        sa.Column("record_type", sa.String(length=64), nullable=False),
+        sa.Column("started_at", _TIMESTAMP, nullable=False),
+        sa.Column("finished_at", _TIMESTAMP, nullable=True),
+        sa.Column("requests", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("compared", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("deleted", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("missing", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("drifted", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("failure", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("record_type"),
+        **_OPTIONS,
+    )
+
 
 def downgrade() -> None:
     for table in (
+        "sweeps",
         "alert_notices",
         "alerts",
         "wave_coordination",
