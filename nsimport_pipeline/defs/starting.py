@@ -21,7 +21,7 @@ from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.account import Probed, Question, keep, outdated, probe
 from nsimport_pipeline.imports.changes import Changes, changes_since, upper_bound
 from nsimport_pipeline.imports.deletions import deleted_ids, gone
-from nsimport_pipeline.imports.plan import Plan, PlannedType, chosen_types, make_plan
+from nsimport_pipeline.imports.plan import Plan, PlannedType, Querier, chosen_types, make_plan
 from nsimport_pipeline.imports.records import AccountType, ImportJob, Mode, new_import_id
 from nsimport_pipeline.imports.settle import settle
 from nsimport_pipeline.imports.snapshot import Rules
@@ -109,9 +109,9 @@ def _planned_import(
         with asking(tenant, instance, engine) as clients:
             until, changes, gone = None, {}, {}
             if asked.request.mode == "incremental":
-                until = _netsuites_time(job, clients)
-                changes = _changes(asked, until, renewed)
-                gone = _gone(asked, changes, tables, clients[1], say)
+                until = netsuites_time(job, clients)
+                changes = changes_of(asked, until, renewed)
+                gone = gone_of(asked, changes, tables, clients[1], say)
             made = plan(
                 asked, clients[1], late=True, changes=changes, on_planned=lambda planned: say(f"  {_planned(planned)}")
             )
@@ -127,7 +127,7 @@ def _planned_import(
 
 def plan(
     asked: Asked,
-    client: SlottedClient,
+    client: Querier,
     *,
     late: bool = False,
     changes: Mapping[str, Changes] = MappingProxyType({}),
@@ -158,15 +158,15 @@ def in_short(made: Plan) -> str:
     return f"planned: {made.records:,} records in {made.batches} batches and {len(made.waves)} waves"
 
 
-def _netsuites_time(job: ImportJob, clients: tuple[NetSuiteClient, SlottedClient]) -> datetime:
+def netsuites_time(job: ImportJob, clients: tuple[NetSuiteClient, Querier]) -> datetime:
     """When the import was asked for, by NetSuite's clock."""
     raw, patient = clients
     patient.query(PROBE_STATEMENT, limit=1)  # whatever it answers, it says what time it is
     return upper_bound(job.created_at, raw.clock_apart)
 
 
-def _gone(
-    asked: Asked, changes: Mapping[str, Changes], tables: Mapping[str, Table], client: SlottedClient, say: Say
+def gone_of(
+    asked: Asked, changes: Mapping[str, Changes], tables: Mapping[str, Table], client: Querier, say: Say
 ) -> dict[str, list[int]]:
     """The rows of these record types whose records NetSuite has deleted; lines go with their transactions."""
     own = {name: changes[name] for name in changes if not asked.catalog[name].derived_from}
@@ -184,10 +184,10 @@ def _gone(
     return {name: some for name, some in found.items() if some}
 
 
-def _changes(asked: Asked, until: datetime, renewed: Collection[str]) -> dict[str, Changes]:
+def changes_of(asked: Asked, until: datetime, renewed: Collection[str]) -> dict[str, Changes]:
     """What to ask for of the record types that need not be loaded whole.
 
-    Those are whose table is ``renewed``, or that lack records that were not changed, as a sweep found.
+    Those are the ones whose table is ``renewed``, or that lack records that were not changed, as a sweep found.
     """
     with read_only(asked.engine).connect() as connection:
         marks, known = store.watermarks(connection), store.account_types(connection)

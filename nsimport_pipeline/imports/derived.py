@@ -66,18 +66,20 @@ def plan_derived(
     planned = plan_type(
         narrowed(record_type, parents, highest), plan.level, client=client, batch_size=batch_size, changes=changes
     )
-    bereft = _bereft(engine, parents, changes, client)
+    bereft = _bereft(engine, changes, client)
     written = write_derived(engine, import_id, record_type, planned, highest, attempt, bereft=bereft, now=now)
     return planned if written else None
 
 
-def _bereft(engine: Engine, parents: Sequence[RecordType], changes: Changes | None, client: Querier) -> set[int]:
+def _bereft(engine: Engine, changes: Changes | None, client: Querier) -> set[int]:
     """Parents deleted in NetSuite that are not in the database; asked for only where their rows would stay."""
     ids = deleted_ids(client, changes.since, changes.until) if changes is not None else None
-    if not ids:
+    if changes is None or not ids:
         return set()
+    # Only those that have a table: a record type may be one to derive from, and not be imported for this tenant.
+    tables = [target_table(parent) for parent in changes.parents]
     with read_only(engine).connect() as connection:
-        return set(ids) - parents_there(connection, [target_table(parent) for parent in parents], ids)
+        return set(ids) - parents_there(connection, tables, ids)
 
 
 def write_derived(

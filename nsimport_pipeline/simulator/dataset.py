@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ class Dataset:
                         f"INSERT INTO deletedrecord (id, recordid, name, type, scriptid, context, deleteddate) "
                         f"SELECT (SELECT coalesce(max(id), 0) FROM deletedrecord) + row_number() OVER (), "
                         f"{quoted(plan.key)}, {display}, {kind}, lower({kind}), 'User Interface', "
-                        f"date_trunc('second', timezone('UTC', now())) FROM {quoted(table)} t WHERE {where}"
+                        f"ns_moment() FROM {quoted(table)} t WHERE {where}"
                     )
                 if table == "transaction" and LINES in self.tables:
                     cursor.execute(
@@ -114,6 +115,12 @@ class Dataset:
                 cursor.execute("ROLLBACK")
                 raise
         return int(row[0]) if row else 0
+
+    def set_moment(self, moment: datetime | None) -> None:
+        """What time it is for statements, and for what is deleted; None for the machine's time."""
+        stands = None if moment is None else f"TIMESTAMP {literal(f'{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}')}"
+        with self._writing:
+            self.cursor().execute(f"CREATE OR REPLACE {_moment(stands)}")
 
     def counts(self) -> dict[str, int]:
         """Rows by table, now."""
@@ -218,6 +225,12 @@ def _lines_source(transactions: Table, parent: Slice, lines: int, before: int) -
     return source
 
 
+def _moment(stands: str | None = None) -> str:
+    """The macro that says what time it is, in UTC."""
+    machine = "date_trunc('second', timezone('UTC', now()))"
+    return f"MACRO ns_moment() AS {stands or machine}"
+
+
 def _macros(timezone: str) -> list[str]:
     """Oracle functions that DuckDB lacks. Dates in a query are local to the account; only stored ones are UTC."""
     zone = literal(timezone)
@@ -225,7 +238,8 @@ def _macros(timezone: str) -> list[str]:
     return [
         f"CREATE MACRO ns_local(t) AS timezone({zone}, timezone('UTC', t))",
         f"CREATE MACRO ns_utc(t) AS timezone('UTC', timezone({zone}, CAST(t AS TIMESTAMP)))",
-        f"CREATE MACRO ns_now() AS date_trunc('second', timezone({zone}, now()))",
+        f"CREATE {_moment()}",
+        "CREATE MACRO ns_now() AS ns_local(ns_moment())",
         f"CREATE MACRO ns_from_zoned(t) AS timezone({zone}, t)",
         "CREATE MACRO ns_add_days(t, n) AS CAST(t AS TIMESTAMP) + to_microseconds(CAST(n * 86400000000 AS BIGINT))",
         "CREATE MACRO ns_days_between(a, b) AS (epoch(CAST(a AS TIMESTAMP)) - epoch(CAST(b AS TIMESTAMP))) / 86400",

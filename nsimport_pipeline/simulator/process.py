@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -54,6 +55,10 @@ class SimulatorControl:
 
     def revoke_tokens(self) -> None:
         self._call("revoke-tokens", b"")
+
+    def set_clock(self, moment: datetime | None) -> None:
+        """What time it is at the account until this is called again, aware; None for the machine's time."""
+        self._call("clock", json.dumps({"now": moment and moment.isoformat()}).encode())
 
     def tables(self) -> dict[str, int]:
         """Rows by NetSuite table."""

@@ -15,6 +15,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -26,7 +28,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nsimport_pipeline.errors import ConfigurationError
 from nsimport_pipeline.record_types.criteria import load_catalog
@@ -34,6 +36,7 @@ from nsimport_pipeline.settings import Environment
 from nsimport_pipeline.simulator import responses
 from nsimport_pipeline.simulator.accounts import AccountView
 from nsimport_pipeline.simulator.auth import TOKEN_PATH, Authenticator, TokenRefusedError, UnauthorizedError
+from nsimport_pipeline.simulator.clock import AccountClock, parse_moment
 from nsimport_pipeline.simulator.credentials import ensure_credentials, write_tenants_file
 from nsimport_pipeline.simulator.dataset import Dataset
 from nsimport_pipeline.simulator.faults import Faults, RequestFault, parse_faults
@@ -63,6 +66,20 @@ class ServerInfo:
 
 
 _TRANSPORT = "simulator.transport"
+
+
+def _with_date(application: ASGIApp, clock: Callable[[], float]) -> ASGIApp:
+    """Has every answer say what time it is at the account."""
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        async def dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"date", formatdate(clock(), usegmt=True).encode())]
+            await send(message)
+
+        await application(scope, receive, dated)
+
+    return call
 
 
 def _with_transport(application: ASGIApp) -> ASGIApp:
@@ -110,7 +127,9 @@ class Simulator:
         self._record_types = {name: r.source for name, r in catalog.items()}
         self.dataset = Dataset(catalog, options)
         self.engine = Engine(self.dataset, AccountView(self.dataset.tables, plan.variant))
-        self.auth = Authenticator(self.credentials, options.account, plan.token_lifetime or options.token_lifetime)
+        self.account_clock = AccountClock()
+        lifetime = plan.token_lifetime or options.token_lifetime
+        self.auth = Authenticator(self.credentials, options.account, lifetime, self.account_clock)
         self.traffic = Traffic(options.slots, clock)
         self.faults = Faults(plan, options.seed, clock)
         self._random = random.Random(options.seed)  # noqa: S311 - repeatable on purpose
@@ -133,6 +152,7 @@ class Simulator:
             Route("/simulator/stats", self._stats),
             Route("/simulator/reset-stats", self._reset_stats, methods=["POST"]),
             Route("/simulator/faults", self._set_faults, methods=["POST"]),
+            Route("/simulator/clock", self._set_clock, methods=["POST"]),
             Route("/simulator/tables", self._tables),
             Route("/simulator/sql", self._sql, methods=["POST"]),
             Route("/simulator/delete", self._delete, methods=["POST"]),
@@ -348,6 +368,15 @@ class Simulator:
         self._restart_noise()
         return responses.json_response({"status": "ok", "faults": spec})
 
+    async def _set_clock(self, request: Request) -> Response:
+        try:
+            moment = parse_moment(orjson.loads(await request.body() or b"{}").get("now"))
+        except (ConfigurationError, ValueError) as error:
+            return responses.json_response({"error": str(error)}, 400)
+        self.account_clock.set(moment)
+        await asyncio.to_thread(self.dataset.set_moment, moment)
+        return responses.json_response({"status": "ok", "now": datetime.fromtimestamp(self.account_clock(), UTC)})
+
     async def _revoke(self, _request: Request) -> Response:
         self.auth.revoke_tokens()
         return responses.json_response({"status": "ok"})
@@ -443,8 +472,9 @@ def prepare(options: SimulatorOptions, port: int) -> tuple[Simulator, ServerInfo
 
 def configure(simulator: Simulator) -> uvicorn.Config:
     return uvicorn.Config(
-        _with_transport(simulator.application()),
+        _with_transport(_with_date(simulator.application(), simulator.account_clock)),
         proxy_headers=False,
+        date_header=False,
         log_level="critical",
         access_log=False,
         timeout_keep_alive=75,

@@ -64,6 +64,8 @@ _SYNTAX_ERRORS = frozenset("WITH LIMIT INSERT UPDATE DELETE MERGE CREATE DROP AL
 
 SENTINEL = 7_100_000_000_000_000_000
 """Whole numbers of a statement are replaced by this and the ones after it, to get its shape."""
+_MOMENT = re.compile(r"'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d'")
+"""So are texts like this one, which every import has others of."""
 
 
 def tokens(statement: str) -> list[str]:
@@ -86,7 +88,7 @@ def bind(statement: str, parameters: Sequence[object]) -> str:
 
 
 def shape_of(statement: str) -> tuple[str, tuple[str, ...]]:
-    """The statement with its whole numbers replaced by sentinels, in the parser's terms, and the numbers.
+    """The statement with its whole numbers and moments replaced by sentinels, in the parser's terms, and these.
 
     Refuses what SuiteQL refuses by name. Raises SuiteQLError.
     """
@@ -103,6 +105,9 @@ def shape_of(statement: str) -> tuple[str, tuple[str, ...]]:
         if word.isdigit():
             numbers.append(word)
             word = str(SENTINEL + len(numbers) - 1)
+        elif _MOMENT.fullmatch(word):
+            numbers.append(word[1:-1])
+            word = f"'{SENTINEL + len(numbers) - 1}'"
         elif before not in (".", "AS") and (upper[:1].isalpha() or upper[:1] == "_"):
             word = _checked_word(word, upper, before, after)
         elif upper in ("DF", "CF") and before == "." and after == "(":

@@ -313,3 +313,22 @@ def test_lines_of_changed_orders_and_lines_changed_alone_are_replaced_as_sets(be
     _, planned, _ = bench.run(START + timedelta(minutes=20))
     assert planned.deleted == lines
     assert bench.stored() == bench.at_netsuite(ALL)
+
+
+def test_a_deleted_order_takes_its_lines_along_where_another_kind_of_parent_has_no_table(bench: Bench) -> None:
+    with bench.engine.begin() as connection:
+        target_table(CATALOG["item_fulfillment"]).drop(connection)
+    imported = ("sales_order", "invoice")
+    for name in imported:
+        bench.have(name)
+    bench.marked(imported, START)
+    bench.run()
+    (gone, lines), *_ = sorted(bench.stored().items())
+    bench.simulator.set_clock(START + timedelta(minutes=5))
+    bench.simulator.delete("transaction", f"id = {gone}")
+    bench.simulator.set_clock(None)
+    for name in imported:
+        bench.have(name)
+    bench.marked([*imported, LINES.name], START)
+    _, planned, _ = bench.run(START + timedelta(minutes=10))
+    assert (planned.deleted, gone in bench.stored()) == (lines, False)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -314,6 +315,35 @@ def test_records_change_while_somebody_reads(directory: Path) -> None:
         assert deleted["totalResults"] == gone
         with pytest.raises(ConfigurationError, match="refused"):
             simulator.sql("UPDATE nowhere SET x = 1")
+
+
+def test_the_account_has_a_clock_of_its_own(simulator: SimulatorThread) -> None:
+    moment = datetime(2031, 3, 9, 10, 0, 5, tzinfo=UTC)
+
+    def said(q: str = "SELECT TO_CHAR(SYSDATE, 'YYYY-MM-DD HH24:MI:SS') AS now FROM dual") -> tuple[str, str]:
+        # A token is worth nothing in another year, and the signature of a request says when it was made.
+        keys, stamp = simulator.credentials.tba, str(int(moment.timestamp()))
+        auth = OAuth1(
+            keys["consumer_key"], keys["consumer_secret"], keys["token_id"], keys["token_secret"],
+            signature_method="HMAC-SHA256", realm=simulator.options.account, timestamp=stamp,
+        )  # fmt: skip
+        headers = {"Prefer": "transient"}
+        answer = requests.post(simulator.base_url + SUITEQL, json={"q": q}, auth=auth, headers=headers, timeout=30)
+        return answer.json()["items"][0]["now"], answer.headers["Date"]
+
+    simulator.set_clock(moment)
+    try:
+        assert said() == ("2031-03-09 03:00:05", "Sun, 09 Mar 2031 10:00:05 GMT")
+        simulator.delete("customer", "id = (SELECT max(id) FROM customer)")
+        latest = (
+            "SELECT TO_CHAR(MAX(SYS_EXTRACT_UTC(d.deleteddate)), 'YYYY-MM-DD HH24:MI:SS') AS now FROM deletedrecord d"
+        )
+        assert said(latest)[0] == "2031-03-09 10:00:05"
+    finally:
+        simulator.set_clock(None)
+        simulator.sql("DELETE FROM deletedrecord WHERE deleteddate > TIMESTAMP '2031-01-01'")
+    with pytest.raises(ConfigurationError, match="'soon' is no moment"):
+        simulator._call("clock", b'{"now": "soon"}')
 
 
 def test_governance_and_metadata(simulator: SimulatorThread) -> None:

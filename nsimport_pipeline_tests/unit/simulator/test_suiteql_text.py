@@ -16,6 +16,15 @@ def test_statements_that_differ_only_in_whole_numbers_share_a_shape() -> None:
     assert (numbers, others) == (("17", "2000"), ("5", "9"))
 
 
+def test_moments_are_no_part_of_the_shape_either() -> None:
+    statement = "SELECT id FROM x WHERE d >= TO_DATE('{}', 'YYYY-MM-DD HH24:MI:SS') AND id < 3 AND name = '2031-03-09'"
+    one, values = shape_of(statement.format("2031-03-09 10:00:00"))
+    other, others = shape_of(statement.format("2031-03-09 10:15:00"))
+    assert one == other
+    assert (values, others[0]) == (("2031-03-09 10:00:00", "3"), "2031-03-09 10:15:00")
+    assert "'2031-03-09 10:00:00'" in fill(one, values)
+
+
 def test_numbers_in_names_and_texts_are_not_part_of_the_shape() -> None:
     shape, numbers = shape_of("SELECT t1.custrecord_2 FROM x t1 WHERE a = '2024' AND b = 1.5")
     assert numbers == ()
