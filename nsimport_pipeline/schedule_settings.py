@@ -20,13 +20,13 @@ _QUIET = re.compile(r"^([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)$")
 
 
 class Schedule(StrictModel):
-    """Imports of a tenant that begin by themselves."""
+    """Imports, or sweeps, of a tenant that begin by themselves."""
 
     cron: str
     """Five fields; ``H`` stands for a value that the names of tenant and schedule decide."""
-    mode: Literal["full", "incremental"] = "incremental"
+    mode: Literal["full", "incremental", "sweep"] = "incremental"
     record_types: tuple[str, ...] = ()
-    """None: all that are enabled."""
+    """None: all that are enabled; of sweeps: all that were imported."""
     dependencies: bool = True
     timezone: str | None = None
     """Of cron and quiet hours; None: the tenant's."""

@@ -21,10 +21,9 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from nsimport_pipeline.cron import spread, ticks_after
-from nsimport_pipeline.defs import names, resources
+from nsimport_pipeline.defs import names, resources, schedules
 from nsimport_pipeline.defs.each_tenant import EachTenant, Look, ticked
 from nsimport_pipeline.defs.saying import in_words
-from nsimport_pipeline.defs.schedules import imported
 from nsimport_pipeline.defs.tenants import read_tenant
 from nsimport_pipeline.errors import ConfigurationError, NsimportError, RefusedError
 from nsimport_pipeline.imports import store
@@ -34,7 +33,7 @@ from nsimport_pipeline.imports.records import ImportJob
 from nsimport_pipeline.imports.rollout import Switch, switch
 from nsimport_pipeline.record_types.criteria import Catalog
 from nsimport_pipeline.schedule_settings import Schedule
-from nsimport_pipeline.settings import Settings
+from nsimport_pipeline.settings import Settings, Tenant
 from nsimport_pipeline.warehouse.engine import read_only
 
 LOOK_SECONDS = 30
@@ -46,12 +45,16 @@ SPARE = timedelta(hours=6)
 """How long a scheduled full import may take until the record type's own policy fails."""
 
 
-def behind_sensor() -> dg.SensorDefinition:
-    """The sensor that tells which tenants are behind their schedules."""
+def behind_sensor(jobs: Sequence[dg.JobDefinition]) -> dg.SensorDefinition:
+    """The sensor that tells which tenants are behind their schedules, and makes up for moments that began nothing.
+
+    ``jobs``: those whose runs schedules ask for are among them.
+    """
     each = EachTenant()
 
     @dg.sensor(
         name="behind",
+        jobs=jobs,
         minimum_interval_seconds=LOOK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Tells which tenants and record types are behind their schedules, why, and what to type.",
@@ -75,11 +78,20 @@ def look(runs: Mapping[str, Runs], tenant: str, reported: str | None, now: datet
     """Who of a tenant is behind. ``reported``: when it was last reported to be in step, ISO 8601; "" if it is not."""
     found = [pace for pace in paces(runs, tenant, now) if pace.state != "off"]
     told = tuple(str(pace) for pace in found if pace.state != "in_step")
-    if told or not found:
-        return Look(told, cursor="")
+    requests = tuple(request for pace in found if pace.owed for request in _made_up_for(pace, now))
+    if told or requests or not found:
+        return Look(told or tuple(f"{tenant}: begun again" for _ in requests), requests, cursor="")
     if reported and now - datetime.fromisoformat(reported) < REPORT_EVERY:
         return Look()
     return Look(events=(_in_step(tenant, found),), cursor=now.isoformat())
+
+
+def _made_up_for(pace: Pace, now: datetime) -> list[dg.RunRequest]:
+    """The run that a schedule would have asked for, if it may begin now; tried again each hour."""
+    asked = schedules.look(pace.schedule, pace.tenant, now).requests
+    key = f"{pace.tenant}.{pace.schedule}.{pace.owed:%Y%m%d%H%M}.{now:%Y%m%d%H}"
+    job = schedules.job_of(pace.mode)
+    return [dg.RunRequest(run_key=key, job_name=job, run_config=one.run_config, tags=one.tags) for one in asked]
 
 
 def paces(runs: Mapping[str, Runs], tenant: str, now: datetime) -> list[Pace]:
@@ -112,13 +124,13 @@ def freshness(settings: Settings, catalog: Catalog, tenant: str) -> dict[str, dg
     A record type has one if full imports of it are scheduled: these write all that there is.
     """
     try:
-        schedules = [one for one in settings.schedules(tenant).values() if one.enabled]
+        enabled = [one for one in settings.schedules(tenant).values() if one.enabled]
     except ConfigurationError:
         return {}
     found: dict[str, dg.FreshnessPolicy] = {}
-    if schedules:
+    if enabled:
         found[names.OVERVIEW] = dg.FreshnessPolicy.time_window(fail_window=UNREPORTED, warn_window=2 * REPORT_EVERY)
-    for one in schedules:
+    for one in enabled:
         if one.mode == "full":
             window = timedelta(seconds=_longest_interval(spread(one.cron, ""), str(one.timezone))) + SPARE
             chosen = chosen_types(catalog, one.record_types or catalog, with_dependencies=one.dependencies)
@@ -163,10 +175,24 @@ def _pace(runs: Runs, tenant: str, name: str, schedule: Schedule, now: datetime)
     return judge(tenant, name, schedule, runs, tables, last, now)
 
 
+def _wanted(connection: Connection, schedule: Schedule, tenant: Tenant) -> list[str]:
+    """The record types that a schedule is about, of those that the account has."""
+    catalog, known = resources.catalog(), store.account_types(connection)
+    wanted = schedules.imported(schedule, tenant, catalog)
+    if schedule.mode == "sweep":
+        there = store.watermarks(connection)
+        wanted = schedules.requested(schedule, tenant, catalog)
+        wanted = [name for name in wanted if name in there and not catalog[name].derived_from]
+    return [name for name in wanted if name not in known or known[name].state == "available"]
+
+
 def _reached(connection: Connection, schedule: Schedule) -> dict[str, datetime]:
     """Up to when each record type is as a schedule means it to be; those that never were are missing."""
     if schedule.mode == "full":
         return store.last_whole(connection)
+    if schedule.mode == "sweep":
+        swept = store.last_sweeps(connection)
+        return {name: one.started_at for name, one in swept.items() if one.finished_at and not one.failure}
     return {name: mark.modified_at for name, mark in store.watermarks(connection).items()}
 
 
@@ -179,17 +205,11 @@ def _tables(tenant: str, name: str, schedule: Schedule, runs: Runs, now: datetim
     owner, engine = read_tenant(tenant)
     with read_only(engine).connect() as connection:
         at = _reached(connection, schedule)
-        known = store.account_types(connection)
-        wanted = [
-            one
-            for one in imported(schedule, owner, resources.catalog())
-            if one not in known or known[one].state == "available"
-        ]
         tables = Tables(
-            {one: at.get(one) for one in wanted},
+            {name: at.get(name) for name in _wanted(connection, schedule, owner)},
             switch=switch(engine, owner),
             by_flag=owner.enabled == "database",
             circuit=store.circuit_of(connection, tenant),
         )
         late = lagging(due_at(tenant, name, schedule, runs.since, now), tables.reached)
-        return tables, store.latest_import_of(connection, late[0]) if late else None
+        return tables, store.latest_import_of(connection, late[0]) if late and schedule.mode != "sweep" else None

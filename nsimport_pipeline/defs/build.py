@@ -33,11 +33,17 @@ def build_definitions() -> dg.Definitions:
         policies = freshness(settings, catalog, tenant)
         assets += tenant_assets(settings, catalog, tenant, policies)
         assets.append(overview_spec(tenant, policies.get(names.OVERVIEW)))
-        schedules += tenant_schedules(settings, tenant, steering[0])
+        schedules += tenant_schedules(settings, tenant)
     return dg.Definitions(
         assets=assets,
         jobs=[*steering, planning],
-        sensors=[wave_sensor(), planning_sensor(planning), overview_sensor(), alert_sensor(), behind_sensor()],
+        sensors=[
+            wave_sensor(),
+            planning_sensor(planning),
+            overview_sensor(),
+            alert_sensor(),
+            behind_sensor(steering),
+        ],
         schedules=schedules,
         # One process for each run: its worker threads do the rest.
         executor=dg.in_process_executor,

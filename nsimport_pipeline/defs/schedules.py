@@ -1,4 +1,4 @@
-"""The schedules of a tenant in Dagster: each asks for an import by a run of ``start_import``.
+"""The schedules of a tenant in Dagster: each asks for an import, or a sweep, by a run of the job for it.
 
 Belongs here: the schedules, and a tick that is skipped with its reason. Does not belong here: whether one is due
 (``imports/due.py``), what the run does (``steering_jobs.py``), or telling who is behind (``behind.py``). A tick reads
@@ -10,6 +10,7 @@ However many moments were missed, Dagster makes one tick of them: its scheduler 
 import logging
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import dagster as dg
 
@@ -28,7 +29,7 @@ PATIENCE_SECONDS = 30.0
 logger = logging.getLogger("nsimport.schedules")
 
 
-def tenant_schedules(settings: Settings, tenant: str, job: dg.JobDefinition) -> list[dg.ScheduleDefinition]:
+def tenant_schedules(settings: Settings, tenant: str) -> list[dg.ScheduleDefinition]:
     """A tenant's schedules; none, with a word in the log, where its settings of them are wrong. Needs no secret."""
     try:
         schedules = settings.schedules(tenant)
@@ -36,28 +37,29 @@ def tenant_schedules(settings: Settings, tenant: str, job: dg.JobDefinition) -> 
         # The other tenants' are not to suffer; the sensor `behind` says so in the UI.
         logger.warning("no schedule of %s is there: %s", tenant, error)
         return []
-    return [_schedule(tenant, name, schedule, job) for name, schedule in schedules.items()]
+    return [_schedule(tenant, name, schedule) for name, schedule in schedules.items()]
 
 
-def _schedule(tenant: str, name: str, schedule: Schedule, job: dg.JobDefinition) -> dg.ScheduleDefinition:
+def _schedule(tenant: str, name: str, schedule: Schedule) -> dg.ScheduleDefinition:
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         # Dagster gives a tick a minute; a database may take longer to say nothing.
         found = EachTenant(patience=PATIENCE_SECONDS).ask([tenant], partial(look, name, now=datetime.now(UTC)))
         asked = found.get(tenant, Look((f"{tenant}: this machine is too busy to look at it",)))
         return asked.requests[0] if asked.requests else dg.SkipReason(in_short(asked.said))
 
-    what = ", ".join(schedule.record_types) or "every enabled record type"
+    what = "sweep" if schedule.mode == "sweep" else f"{schedule.mode} import"
+    of = ", ".join(schedule.record_types) or "every enabled record type"
     quiet = f"; nothing begins in {', '.join(schedule.quiet_hours)}" if schedule.quiet_hours else ""
     on = dg.DefaultScheduleStatus.RUNNING if schedule.enabled else dg.DefaultScheduleStatus.STOPPED
     return dg.ScheduleDefinition(
         name=names.schedule(tenant, name),
         cron_schedule=schedule.plain_cron(tenant, name),
         execution_timezone=schedule.timezone,
-        job=job,
+        job_name=job_of(schedule.mode),
         execution_fn=tick,
         default_status=on,
         tags={names.TENANT: tenant},
-        description=f"{tenant}: {schedule.mode} import of {what} at {schedule.cron} {schedule.timezone}{quiet}.",
+        description=f"{tenant}: {what} of {of} at {schedule.cron} {schedule.timezone}{quiet}.",
     )
 
 
@@ -71,19 +73,23 @@ def look(name: str, tenant: str, now: datetime) -> Look:
         return Look((f"the tenants file has no schedule {name} of {tenant} any more: reload the code location",))
     resources.settings().enabled_tenant(tenant)  # one that is switched off may have no database
     owner, engine = read_tenant(tenant)
-    wanted = requested(schedule, owner, resources.catalog())
-    reason = due(schedule, find_out(engine, owner, imported(schedule, owner, resources.catalog())), now)
+    sweeps = schedule.mode == "sweep"
+    # A sweep is safe beside imports.
+    beside = [] if sweeps else imported(schedule, owner, resources.catalog())
+    reason = due(schedule, find_out(engine, owner, beside), now)
     if reason is not None:
         return Look((reason,))
-    config = {
-        "tenant": tenant,
-        "record_types": wanted,
-        "mode": schedule.mode,
-        "dependencies": schedule.dependencies,
-        "if_possible": True,
-    }
-    tags = {names.TENANT: tenant, names.SCHEDULE: name}
-    return Look(requests=(dg.RunRequest(run_config={"ops": {"start": {"config": config}}}, tags=tags),))
+    config: dict[str, Any] = {"tenant": tenant, "record_types": list(schedule.record_types), "if_possible": True}
+    if not sweeps:
+        config["record_types"] = requested(schedule, owner, resources.catalog())
+        config |= {"mode": schedule.mode, "dependencies": schedule.dependencies}
+    run_config = {"ops": {"sweep" if sweeps else "start": {"config": config}}}
+    return Look(requests=(dg.RunRequest(run_config=run_config, tags={names.TENANT: tenant, names.SCHEDULE: name}),))
+
+
+def job_of(mode: str) -> str:
+    """The job whose runs a schedule of this mode asks for."""
+    return "sweep_records" if mode == "sweep" else "start_import"
 
 
 def requested(schedule: Schedule, tenant: Tenant, catalog: Catalog) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import dagster as dg
 from pydantic import Field
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from nsimport_pipeline.defs import names, starting, steering, sweeping
@@ -18,6 +19,7 @@ from nsimport_pipeline.defs.saying import in_words
 from nsimport_pipeline.defs.signs_of_life import show_life
 from nsimport_pipeline.defs.tenants import ask_whether_it_answers, find_import
 from nsimport_pipeline.errors import NsimportError, RefusedError
+from nsimport_pipeline.settings import Tenant
 
 _IMPORT = "Id of the import, as the run that started it shows it and the tag nsimport/import of its runs."
 
@@ -75,6 +77,11 @@ class SweepConfig(dg.Config):
     record_types: list[str] = Field(
         default=[], description="Record types, such as customer; all that were ever imported whole if left out."
     )
+    if_possible: bool = Field(
+        default=False,
+        description="True, as schedules ask: where nothing may begin now (one of these is being swept, the tenant is "
+        "switched off, NetSuite does not answer), the run says so and ends well instead of failing.",
+    )
 
 
 @dg.op(name="start", out=dg.Out(dg.Nothing), description="Checks, plans and writes an import down.")
@@ -93,13 +100,10 @@ def start_import(context: dg.OpExecutionContext, config: StartConfig) -> None:
                 wave_size=config.wave_size,
             )
             if config.if_possible:
-                _require_answers(context, asked)
+                _require_answers(context, asked.tenant, asked.engine)
             job, made = starting.start(asked, context.instance, on_opened=opened, say=context.log.info)
         except RefusedError as refused:
-            if not config.if_possible:
-                raise
-            context.log.info(f"nothing was started: {refused}")
-            context.add_output_metadata({"said": f"nothing was started: {refused}"})
+            _only_if(config.if_possible, context, refused)
             return
     facts = {"record_types": len(made.types), "records": made.records, "batches": made.batches}
     _show(context, starting.in_short(made), import_id=job.import_id, **facts, waves=len(made.waves))
@@ -147,8 +151,14 @@ def reconcile_imports(context: dg.OpExecutionContext, config: ReconcileConfig) -
 @dg.op(name="sweep", out=dg.Out(dg.Nothing), description="Marks rows whose records NetSuite does not have any more.")
 def sweep_records(context: dg.OpExecutionContext, config: SweepConfig) -> None:
     with _doing(context, f"{config.tenant!r} was not swept"):
-        asked = sweeping.ask(config.record_types, config.tenant)
-        done = sweeping.sweep_all(asked, context.instance, say=context.log.info)
+        try:
+            asked = sweeping.ask(config.record_types, config.tenant)
+            if config.if_possible:
+                _require_answers(context, asked.tenant, asked.engine)
+            done = sweeping.sweep_all(asked, context.instance, say=context.log.info)
+        except RefusedError as refused:
+            _only_if(config.if_possible, context, refused)
+            return
     for one in done:
         facts = {key: value for key, value in sweeping.document(one).items() if isinstance(value, int)}
         key = names.asset_key(config.tenant, one.record_type)
@@ -202,9 +212,17 @@ def _doing(context: dg.OpExecutionContext, failed: str) -> Iterator[None]:
         raise dg.Failure(f"{failed}: {in_words(error)}", allow_retries=False) from None
 
 
-def _require_answers(context: dg.OpExecutionContext, asked: starting.Asked) -> None:
+def _only_if(if_possible: bool, context: dg.OpExecutionContext, refused: RefusedError) -> None:
+    """Say why nothing was begun; or raise it, if that is a failure."""
+    if not if_possible:
+        raise refused
+    context.log.info(f"nothing was begun: {refused}")
+    context.add_output_metadata({"said": f"nothing was begun: {refused}"})
+
+
+def _require_answers(context: dg.OpExecutionContext, tenant: Tenant, engine: Engine) -> None:
     """Raise RefusedError if NetSuite is known to be down, and still is: each import would be one that failed."""
-    circuit = ask_whether_it_answers(context.instance, asked.tenant, asked.engine)
+    circuit = ask_whether_it_answers(context.instance, tenant, engine)
     if circuit is not None and circuit.confirmed:
         raise RefusedError(str(circuit))
 

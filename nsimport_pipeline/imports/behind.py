@@ -27,6 +27,9 @@ LONGEST_GRACE = 3600.0
 CLOCKS_APART = timedelta(seconds=60)
 """Watermarks are by NetSuite's clock and a little before the import was asked for; ticks are by ours."""
 
+FAR = timedelta(hours=1)
+"""A moment that began nothing is made up for, as soon as an import may begin, if the next one is not nearer."""
+
 State = Literal["in_step", "behind", "off", "unknown"]
 
 
@@ -80,6 +83,8 @@ class Pace:
     record_types: tuple[str, ...] = ()
     """Those that are behind."""
     last_tick: Tick | None = None
+    owed: datetime | None = None
+    """The moment that began nothing and is to be made up for: the next is far away."""
     why: str | None = None
     command: str | None = None
     """What to type next."""
@@ -155,10 +160,20 @@ def judge(
     until = min(moments_reached) if len(moments_reached) == len(tables.reached) > 0 else None
     known |= {"due_at": due, "in_step_until": until}
     begins = runs.on and tables.switch.on
+    if begins:
+        known["owed"] = _owed(schedule, runs.tick, known["next_at"], tables.reached, now)
     if not late and begins:
         return Pace(state="in_step", **known)
     why, command = _why(tenant, name, schedule, runs, tables, last, due, late)
     return Pace(state="behind" if late else "off", record_types=late, why=why, command=command, **known)
+
+
+def _owed(
+    schedule: Schedule, tick: Tick | None, next_at: datetime, reached: Mapping[str, datetime | None], now: datetime
+) -> datetime | None:
+    if tick is None or tick.said is None or next_at - now < FAR or not lagging(tick.at, reached):
+        return None
+    return None if schedule.is_quiet(tick.at, str(schedule.timezone)) else tick.at
 
 
 def _why(
@@ -188,7 +203,10 @@ def _why(
         return f"{Cause.NO_DAEMON}, or none did when it was due", "nsimport up"
     if runs.tick.said is not None:
         return f"at {runs.tick.at:%H:%M} UTC nothing was begun: {runs.tick.said}", None
-    command = f"nsimport import {' '.join(schedule.record_types or late)} --tenant {tenant} --mode {schedule.mode}"
+    what = " ".join(schedule.record_types or late)
+    command = f"nsimport import {what} --tenant {tenant} --mode {schedule.mode}"
+    if schedule.mode == "sweep":
+        command = f"nsimport sweep {what} --tenant {tenant}"
     return f"the run with the tag nsimport/schedule={name} has not begun it yet, or failed", command
 
 

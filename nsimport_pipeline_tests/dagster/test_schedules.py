@@ -10,7 +10,7 @@ import pytest
 
 from nsimport_pipeline.commands.processes import free_port
 from nsimport_pipeline.commands.session import dagster_instance
-from nsimport_pipeline.defs import resources
+from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.defs.behind import freshness, look
 from nsimport_pipeline.defs.build import build_definitions
 from nsimport_pipeline.defs.schedules import tenant_schedules
@@ -22,9 +22,12 @@ from nsimport_pipeline_tests.dagster.in_process import InProcess
 
 SCHEDULES = {
     "changes": {"cron": "H/15 * * * *", "record_types": ["vendor"], "dependencies": False, "enabled": True},
+    "deletions": {"cron": "H 3 * * *", "mode": "sweep", "record_types": ["vendor"], "enabled": True},
     "everything": {"cron": "H 2 * * 6", "mode": "full", "timezone": "Europe/Berlin"},
 }
 OFF = {charge: {"enabled": False} for charge in ("charge", "charge_type")}
+
+MONDAY = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def installation(simulator: SimulatorThread, tmp_path: Path, monkeypatch: pytest
 
 
 def schedule(name: str = "changes", tenant: str = "acme") -> dg.ScheduleDefinition:
-    found = tenant_schedules(resources.settings(), tenant, steering_jobs()[0])
+    found = tenant_schedules(resources.settings(), tenant)
     return {each.name: each for each in found}[f"{tenant}__{name}"]
 
 
@@ -70,7 +73,10 @@ def asked(name: str = "changes", tenant: str = "acme") -> dg.RunRequest:
 def carried_out(request: dg.RunRequest) -> tuple[dg.ExecuteInProcessResult, dict[str, Any]]:
     """The run that a tick asked for, in this process, and what it shows."""
     with dagster_instance() as instance:
-        result = steering_jobs()[0].execute_in_process(
+        job = steering_jobs()[
+            names.STEERING_JOBS.index("sweep_records" if "sweep" in request.run_config["ops"] else "start_import")
+        ]
+        result = job.execute_in_process(
             run_config=request.run_config, tags=request.tags, instance=instance, raise_on_error=False
         )
     shown = {
@@ -112,7 +118,7 @@ def test_what_is_scheduled_whole_has_a_policy_and_so_has_the_overview(installati
 def test_a_wrong_one_takes_that_tenants_away_and_no_others(installation: InProcess) -> None:
     installation.tenant("strange", schedules={"changes": {"cron": "H/99 * * * *"}})
     assert {each.name for each in build_definitions().get_repository_def().schedule_defs} == {
-        "acme__changes", "acme__everything"
+        "acme__changes", "acme__deletions", "acme__everything"
     }  # fmt: skip
 
 
@@ -129,6 +135,11 @@ def test_a_tick_asks_for_an_import_and_the_next_ones_wait_for_its_end(installati
     assert installation.status(import_id)["mode"] == "incremental"
     assert skipped() == f"{import_id} is still importing vendor: `nsimport status {import_id}`"
     assert import_id in skipped("everything")
+    # The whole import comes once a week: it is made up for when it may begin, the changes with the next moment.
+    owed = {
+        f"acme__{name}": Runs(True, MONDAY - timedelta(days=9), Tick(MONDAY, "an import is open")) for name in SCHEDULES
+    }
+    assert look(owed, "acme", None, MONDAY + timedelta(minutes=1)).requests == ()
 
     # One that was asked for before the first had begun: no failure, and no second import.
     result, shown = carried_out(at_the_same_time)
@@ -140,6 +151,15 @@ def test_a_tick_asks_for_an_import_and_the_next_ones_wait_for_its_end(installati
     result, shown = carried_out(asked())
     assert shown["said"] == "nothing was changed: there is nothing to import"
     assert installation.carry_on(shown["import"]) == "completed"
+
+    deletions, everything = look(owed, "acme", None, MONDAY + timedelta(minutes=1)).requests
+    assert (deletions.job_name, everything.job_name) == ("sweep_records", "start_import")
+    assert str(everything.run_key) == "acme.everything.202603021200.2026030212"
+    assert everything.run_config == asked("everything").run_config
+
+    assert schedule("deletions").job_name == "sweep_records"
+    result, shown = carried_out(asked("deletions"))
+    assert (result.success, shown["deleted"], shown["missing"]) == (True, 0, 0)
 
     # Nothing was written, and nobody is behind: told now and then, until the next moment is missed.
     now = datetime.now(UTC)
@@ -183,7 +203,7 @@ def test_what_is_wrong_with_a_tenant_is_the_reason_and_no_traceback(installation
     said = skipped(tenant="away")
     assert "the database does not answer" in said
     assert "secret" not in said
-    (changes, everything) = installation.json("schedules", "--tenant", "away")
+    (changes, _, everything) = installation.json("schedules", "--tenant", "away")
     assert (changes["state"], everything["state"]) == ("unknown", "off")
     assert (changes["command"], "the database does not answer" in changes["why"]) == (
         "nsimport doctor --tenant away",

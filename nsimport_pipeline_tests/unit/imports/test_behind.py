@@ -126,6 +126,27 @@ def test_why_it_is_behind_and_what_to_type(pace: Pace, why: str, command: str | 
     assert command is None or f"`{command}`" in said
 
 
+BEGAN_NOTHING = Tick(NOW.replace(minute=0), "acme-1 is still importing customer")
+WEEKLY = {"cron": "0 12 * * 1"}
+
+
+@pytest.mark.parametrize(
+    ("tick", "more", "reached", "owed"),
+    [
+        (BEGAN_NOTHING, WEEKLY, DUE, BEGAN_NOTHING.at),
+        (BEGAN_NOTHING, {}, DUE, None),  # the next one is near
+        (Tick(BEGAN_NOTHING.at, None), WEEKLY, DUE, None),
+        (BEGAN_NOTHING, WEEKLY, NOW, None),  # somebody has imported it since
+        (BEGAN_NOTHING, WEEKLY | {"cron": "0 12,23 * * *", "quiet_hours": "11:00-13:00"}, DUE, None),
+    ],
+)
+def test_a_moment_that_began_nothing_is_owed_if_the_next_is_far(
+    tick: Tick, more: dict[str, Any], reached: datetime, owed: datetime | None
+) -> None:
+    assert judged(replace(ON, tick=tick), Tables({"customer": reached}), **more).owed == owed
+    assert judged(replace(ON, tick=tick), Tables({"customer": DUE}, Switch(False, "off")), **WEEKLY).owed is None
+
+
 def test_in_step_whenever_it_was_written_last() -> None:
     pace = judged(tables=Tables({"customer": DUE, "currency": NOW}))
     assert (pace.state, pace.in_step_until, pace.why) == ("in_step", DUE, None)
