@@ -36,7 +36,7 @@ from nsimport_pipeline.imports.partial import partial_parents_of
 from nsimport_pipeline.imports.records import Batch, BatchStats, ImportJob, new_import_id
 from nsimport_pipeline.imports.rollout import require_on
 from nsimport_pipeline.imports.settle import settle
-from nsimport_pipeline.imports.sizes import pace_of
+from nsimport_pipeline.imports.sizes import climber_of, pace_of
 from nsimport_pipeline.imports.snapshot import Rules
 from nsimport_pipeline.imports.start import manual_import
 from nsimport_pipeline.imports.states import ACTIVE_IMPORTS, BatchState
@@ -152,7 +152,10 @@ class _Run:
             # NetSuite counts while this run's last batches, which may be the record type's last, are written.
             self.checks.count_source(job, shop.client, partial(await_netsuite, shop), self.context.partition_keys)
 
-        for result in execute(work, shop, slots=slots, throttle=throttle, stop=self.stop, closing=closing):
+        climber = climber_of(self.engine, job.import_id, self.record_type.name, throttle.most, _now)
+        for result in execute(
+            work, shop, slots=slots, throttle=throttle, stop=self.stop, climber=climber, closing=closing
+        ):
             self.done += result.settled
             if result.outcome == "completed":
                 yield from self._materializations(job, result.batch, result.stats)

@@ -5,8 +5,8 @@ batch (``batch.py``), or Dagster: what is settled is yielded to the caller, who 
 
 Fetchers hold slots and do nothing but ask NetSuite, so that a slot never idles while rows are transformed or written;
 a few writers do the rest. The first fetcher works under the slot that the run holds anyway; each further one under a
-slot it claims from the tenant's pool and gives back when the work runs out, when somebody else waits for one, or when
-NetSuite refuses.
+slot it claims from the tenant's pool and gives back when the work runs out, when somebody else waits for one, when
+NetSuite refuses, or when as many bring no more than fewer (``climb.py``).
 """
 
 import queue
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from nsimport_pipeline.errors import Category
 from nsimport_pipeline.imports.batch import Interrupted, Page, Result, Workshop, await_netsuite, fetch, keep, release
+from nsimport_pipeline.imports.climb import Climber
 from nsimport_pipeline.imports.records import Batch
 from nsimport_pipeline.netsuite.retrying import RetryEvent
 from nsimport_pipeline.netsuite.slots import SlotPool
@@ -73,6 +74,7 @@ def execute(
     slots: SlotPool | None,
     throttle: Throttle,
     stop: threading.Event,
+    climber: Climber | None = None,
     closing: Callable[[], None] = lambda: None,
 ) -> Iterator[Result]:
     """Work the batches, yielding each result as it comes; ends when all are done or ``stop`` is set.
@@ -81,7 +83,8 @@ def execute(
     An exception of a thread stops the others and is raised. Closing the iterator stops them too; one in the middle of
     a request is not waited for, its batch is folded later.
     """
-    crew = _Crew(batches, shop, slots, stop, closing)
+    climber = climber or Climber(throttle.most)
+    crew = _Crew(batches, shop, slots, stop, climber, closing)
     try:
         crew.begin()
         balanced_at = float("-inf")
@@ -97,7 +100,7 @@ def execute(
             now = shop.timer()
             if now - balanced_at >= BALANCE_SECONDS:
                 balanced_at = now
-                target = throttle.adjust(now)
+                target = min(throttle.adjust(now), climber.adjust(now, crew.fetchers))
                 crew.balance(1 if shop.circuit is not None and shop.circuit.open else target)
     finally:
         stop.set()
@@ -113,6 +116,7 @@ class _Crew:
         shop: Workshop,
         slots: SlotPool | None,
         stop: threading.Event,
+        climber: Climber,
         closing: Callable[[], None],
     ) -> None:
         self.results: queue.SimpleQueue[Result | BaseException] = queue.SimpleQueue()
@@ -121,6 +125,7 @@ class _Crew:
         self._shop = shop
         self._slots = slots
         self._stop = stop
+        self._climber = climber
         self._closing: Callable[[], None] | None = closing
         self._lock = threading.Lock()
         self._helpers: set[str] = set()
@@ -133,6 +138,10 @@ class _Crew:
     @property
     def busy(self) -> bool:
         return self._fetching + self._writing > 0
+
+    @property
+    def fetchers(self) -> int:
+        return self._fetching
 
     def begin(self) -> None:
         """Start the writers, and the fetcher that works under the run's own slot."""
@@ -184,6 +193,7 @@ class _Crew:
                 except IndexError:
                     self._close()
                     break
+                began = self._shop.timer()
                 page = fetch(batch, self._shop)
                 if isinstance(page, Result) and page.outcome == "put_off":
                     self._left.appendleft(batch)
@@ -193,6 +203,8 @@ class _Crew:
                 elif isinstance(page, Result):
                     self.results.put(page)
                 else:
+                    got = page.fetched
+                    self._climber.saw(len(got.items), got.seconds - got.waited_seconds, began)
                     self._hand_over(page)
         except BaseException as error:
             self.results.put(error)

@@ -1,7 +1,7 @@
-"""How much of a record type is asked for at once: begun with what was learnt before, kept for whoever comes next.
+"""How much is asked of NetSuite at once: begun with what was learnt before, kept for whoever comes next, and told.
 
 Belongs here: the bridge between what a run learns and the tenant's database, and the words for it. Does not belong
-here: the rule (``netsuite/sizing.py``), statements over the control tables (``store/``).
+here: the rules (``netsuite/sizing.py``, ``climb.py``), statements over the control tables (``store/``).
 """
 
 import contextlib
@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.climb import Climber
 from nsimport_pipeline.netsuite.sizing import Answer, Pace, Sizing
 from nsimport_pipeline.warehouse.engine import read_only
 from nsimport_pipeline.warehouse.migrate import serialise
@@ -31,6 +32,18 @@ def pace_of(engine: Engine, import_id: str, record_type: str, now: Callable[[], 
             store.record_event(connection, import_id, store.SIZING_CHANGED, now(), record_type=record_type, message=why)
 
     return Pace(known.sizing if known else None, changed)
+
+
+def climber_of(engine: Engine, import_id: str, record_type: str, most: int, now: Callable[[], datetime]) -> Climber:
+    """How many requests of a run are worth having; what changes that is told in the import's journal, and forgotten."""
+
+    def tell(why: str) -> None:
+        with contextlib.suppress(SQLAlchemyError), engine.begin() as connection:
+            store.record_event(
+                connection, import_id, store.WORKERS_CHANGED, now(), record_type=record_type, message=why
+            )
+
+    return Climber(most, tell)
 
 
 def reason(before: Sizing, after: Sizing, answer: Answer) -> str:

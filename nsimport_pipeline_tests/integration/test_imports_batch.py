@@ -19,6 +19,7 @@ from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.account import record_left_out
 from nsimport_pipeline.imports.batch import Interrupted, Result, RetryLog, Workshop, await_netsuite, fetch, keep
 from nsimport_pipeline.imports.breaker import TenantCircuit
+from nsimport_pipeline.imports.climb import Climber
 from nsimport_pipeline.imports.columns import Columns
 from nsimport_pipeline.imports.execute import Throttle, execute
 from nsimport_pipeline.imports.finish import CHECKS, take_checks
@@ -177,9 +178,12 @@ class Bench:
         page = fetch(batch, shop)
         return page if isinstance(page, Result) else keep(page, shop)
 
-    def execute(self, shop: Workshop | None = None, slots: MemorySlots | None = None) -> Iterator[Result]:
+    def execute(
+        self, shop: Workshop | None = None, slots: MemorySlots | None = None, climber: Climber | None = None
+    ) -> Iterator[Result]:
         todo = [batch for batch in self.batches() if not batch.terminal]
-        return execute(todo, shop or self.shop(), slots=slots, throttle=self.throttle, stop=self.stop)
+        shop = shop or self.shop()
+        return execute(todo, shop, slots=slots, throttle=self.throttle, stop=self.stop, climber=climber)
 
     def ids(self) -> list[int]:
         with self.engine.connect() as connection:

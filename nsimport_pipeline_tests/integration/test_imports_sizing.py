@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import Engine
 
 from nsimport_pipeline.imports import store
+from nsimport_pipeline.imports.climb import Climber
 from nsimport_pipeline.imports.sizes import pace_of
 from nsimport_pipeline.imports.states import ImportState, WaveState
 from nsimport_pipeline.netsuite.client import NetSuiteClient
@@ -98,6 +99,38 @@ def test_an_account_that_is_too_slow_for_full_pages_is_imported_in_smaller_ones(
     grown = [event.message or "" for event in changes(bench.engine, bench.job.import_id)]
     assert all(f"instead of {learnt.sizing}: " in message for message in grown[:1])
     assert all("in a row" in message for message in grown)
+
+
+class Told(Climber):
+    """Has only one request under way at a time, and keeps what it saw."""
+
+    def __init__(self) -> None:
+        super().__init__(SLOTS)
+        self.rows: list[int] = []
+
+    def saw(self, rows: int, seconds: float, began: float) -> None:
+        assert seconds > 0 < began
+        self.rows.append(rows)
+
+    def adjust(self, now: float, fetchers: int) -> int:
+        return 1
+
+
+def test_no_more_is_asked_at_a_time_than_is_worth_having(tmp_path: Path, simulator: SimulatorThread) -> None:
+    simulator.reset_stats()
+    simulator.set_faults("")
+    engine, slots, climber = make_engine(f"sqlite:///{tmp_path / 'target.db'}", pool_size=8), MemorySlots(9), Told()
+    bench = Bench(engine, simulator, batch=500)
+    try:
+        results = list(bench.execute(slots=slots, climber=climber))
+    finally:
+        bench.client.close()
+        engine.dispose()
+
+    assert [result.outcome for result in results] == ["completed"] * 5
+    assert sorted(climber.rows) == [300, 500, 500, 500, 500]
+    assert slots.most == 0
+    assert simulator.stats()["max_in_flight"] == 1
 
 
 def test_what_was_learnt_is_kept_for_whoever_comes_next(warehouse_url: str) -> None:

@@ -47,6 +47,7 @@ from nsimport_pipeline.imports.store.batch_steps import (
 from nsimport_pipeline.imports.store.circuits import circuit_of, set_circuit
 from nsimport_pipeline.imports.store.facts import (
     SIZING_CHANGED,
+    WORKERS_CHANGED,
     connection_use,
     control_bytes,
     events,
@@ -109,6 +110,7 @@ from nsimport_pipeline.imports.store.wave_steps import dispatch_batches, move_wa
 
 __all__ = [
     "SIZING_CHANGED",
+    "WORKERS_CHANGED",
     "account_types",
     "batch_counts",
     "batch_stats",

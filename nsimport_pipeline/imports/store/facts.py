@@ -24,6 +24,8 @@ MOST_GROUPS = 1000
 """Kinds of failures, and of rejected rows, that are told apart at most."""
 SIZING_CHANGED = "sizing_changed"
 """How much is asked for at once has changed; the message says to what, and why."""
+WORKERS_CHANGED = "workers_changed"
+"""A run has another number of requests under way at a time; the message says how many, and why."""
 _REOPENING = ("import_resumed", "import_retried")
 
 
@@ -86,17 +88,16 @@ def import_facts(connection: Connection, import_id: str) -> ImportFacts | None:
 def _sizes(connection: Connection, job: ImportJob) -> tuple[str, ...]:
     """What was decided last for each record type, by the import itself or before it."""
     table = job_events
-    statement = select(table.c.record_type, table.c.message).where(
-        table.c.import_id == job.import_id, table.c.event == SIZING_CHANGED
-    )
-    own = {row.record_type: row.message for row in connection.execute(statement.order_by(table.c.id))}
+    decided = table.c.event.in_((SIZING_CHANGED, WORKERS_CHANGED))
+    statement = select(table).where(table.c.import_id == job.import_id, decided).order_by(table.c.id)
     planned = {plan.record_type for plan in type_plans(connection, job.import_id)}
-    before = {
-        name: f"{learnt.reason} (since {learnt.changed_at:%Y-%m-%d})"
+    said = {
+        (name, SIZING_CHANGED): f"{learnt.reason} (since {learnt.changed_at:%Y-%m-%d})"
         for name, learnt in sizes(connection).items()
         if name in planned and learnt.changed_at < job.created_at and not learnt.sizing.full
     }
-    return tuple(f"{name}: {why}" for name, why in sorted((before | own).items()))
+    said |= {(row["record_type"], row["event"]): row["message"] for row in connection.execute(statement).mappings()}
+    return tuple(f"{name}: {why}" for (name, _), why in sorted(said.items()))
 
 
 def _batch_facts(connection: Connection, import_id: str) -> tuple[BatchFact, ...]:
