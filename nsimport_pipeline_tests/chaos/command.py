@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-from nsimport_pipeline_tests.chaos.drive import Drive, Story
+from nsimport_pipeline_tests.chaos.drive import Drive, Story, TooLateError
 from nsimport_pipeline_tests.chaos.installation import Installation
 from nsimport_pipeline_tests.chaos.kills import done_twice
 from nsimport_pipeline_tests.chaos.plan import Plan, draw, draw_kill
@@ -118,6 +118,9 @@ def _one(plan: Plan, installation: Installation, lane: str) -> tuple[Story, list
                 raise _Wrong  # so that the database stays
     except _Wrong:
         pass
+    except TooLateError:
+        installation.leave(lane, plan.record_types)
+        return _one(plan.without("ask again"), installation, lane)
     except Exception:
         problems = [*story.problems, traceback.format_exc()]
     try:

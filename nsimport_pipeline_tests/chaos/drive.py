@@ -72,6 +72,10 @@ class Story:
     seconds: float = 0.0
 
 
+class TooLateError(Exception):
+    """A blow came when the import was over, and began another one: what there is now says nothing about the first."""
+
+
 class Drive:
     """One seed on one lane."""
 
@@ -315,8 +319,8 @@ class Drive:
         found = self._look()
         if found is not None and found[0] not in OVER:
             self.story.problems.append("a second import of the same record type was let in")
-        self.story.import_id = output.splitlines()[0]
-        return f"the first was over: {self.story.import_id} is followed to its end instead"
+            return output.strip()
+        raise TooLateError
 
     def _edit(self) -> str:
         """Change, insert and delete rows of each record type, no row twice; some are inserted past the last one."""

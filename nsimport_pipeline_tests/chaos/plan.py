@@ -4,7 +4,7 @@ Belongs here: pure draws, and saying them. Does not belong here: carrying them o
 the same (``verify.py``).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 RECORD_TYPES = ("employee", "customer", "opportunity", "sales_order")
@@ -95,6 +95,10 @@ class Plan:
     def longest_request(self) -> float:
         """Seconds that the longest single request may take."""
         return REQUEST_TIMEOUT if any(fault.startswith(("slow", "timeout")) for fault in self.faults) else 1.0
+
+    def without(self, kind: str) -> "Plan":
+        """The same plan less its blows of one kind."""
+        return replace(self, blows=tuple(blow for blow in self.blows if blow.kind != kind))
 
     def lines(self) -> list[str]:
         """The schedule, for people."""
