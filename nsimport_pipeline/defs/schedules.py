@@ -16,6 +16,7 @@ import dagster as dg
 
 from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.defs.each_tenant import EachTenant, Look, in_short
+from nsimport_pipeline.defs.run_coordinator import ALIVE
 from nsimport_pipeline.defs.tenants import read_tenant
 from nsimport_pipeline.errors import ConfigurationError
 from nsimport_pipeline.imports.due import due, find_out
@@ -42,6 +43,8 @@ def tenant_schedules(settings: Settings, tenant: str) -> list[dg.ScheduleDefinit
 
 def _schedule(tenant: str, name: str, schedule: Schedule) -> dg.ScheduleDefinition:
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        if (run := _not_over(context.instance, tenant, name)) is not None:
+            return dg.SkipReason(f"the run {run[:8]} that it asked for last has not ended yet")
         # Dagster gives a tick a minute; a database may take longer to say nothing.
         found = EachTenant(patience=PATIENCE_SECONDS).ask([tenant], partial(look, name, now=datetime.now(UTC)))
         asked = found.get(tenant, Look((f"{tenant}: this machine is too busy to look at it",)))
@@ -61,6 +64,13 @@ def _schedule(tenant: str, name: str, schedule: Schedule) -> dg.ScheduleDefiniti
         tags={names.TENANT: tenant},
         description=f"{tenant}: {what} of {of} at {schedule.cron} {schedule.timezone}{quiet}.",
     )
+
+
+def _not_over(instance: dg.DagsterInstance, tenant: str, name: str) -> str | None:
+    """The run that a schedule asked for and that is not over, if there is one: on a busy machine they would pile up."""
+    tags = {names.TENANT: tenant, names.SCHEDULE: name}
+    runs = instance.get_runs(dg.RunsFilter(tags=tags, statuses=ALIVE), limit=1)
+    return runs[0].run_id if runs else None
 
 
 def look(name: str, tenant: str, now: datetime) -> Look:

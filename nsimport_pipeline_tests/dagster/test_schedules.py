@@ -1,12 +1,13 @@
 """Schedules as Dagster has them: what a tick asks for, what it skips and why, and what the run it asked for does."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.test_utils import create_run_for_test
 
 from nsimport_pipeline.commands.processes import free_port
 from nsimport_pipeline.commands.session import dagster_instance
@@ -51,9 +52,12 @@ def schedule(name: str = "changes", tenant: str = "acme") -> dg.ScheduleDefiniti
     return {each.name: each for each in found}[f"{tenant}__{name}"]
 
 
-def ticked(name: str = "changes", tenant: str = "acme") -> Any:
-    context = dg.build_schedule_context(scheduled_execution_time=datetime.now(UTC))
-    return schedule(name, tenant).evaluate_tick(context)
+def ticked(name: str = "changes", tenant: str = "acme", alive: Sequence[Mapping[str, str]] = ()) -> Any:
+    with dagster_instance() as instance:
+        for tags in alive:
+            create_run_for_test(instance, tags=tags, status=dg.DagsterRunStatus.STARTING)
+        with dg.build_schedule_context(instance) as context:
+            return schedule(name, tenant).evaluate_tick(context)
 
 
 def skipped(name: str = "changes", tenant: str = "acme") -> str:
@@ -188,6 +192,17 @@ def test_a_tenant_that_is_switched_off(installation: InProcess) -> None:
     assert "the tenant is not enabled (there is no flag" in skipped()
     installation.tenant(enabled=False)
     assert "is not enabled: set enabled: true" in skipped()
+
+
+def test_it_is_not_asked_for_again_while_its_run_has_not_ended(installation: InProcess) -> None:
+    def busy(tenant: str) -> str | None:
+        """Why nothing is begun for acme while this tenant's run is alive."""
+        tags = {"nsimport/tenant": tenant, "nsimport/schedule": "changes"}
+        said: str | None = ticked(alive=[tags]).skip_message
+        return said
+
+    assert busy("beta") is None
+    assert "that it asked for last has not ended yet" in str(busy("acme"))
 
 
 def test_quiet_hours(installation: InProcess) -> None:
