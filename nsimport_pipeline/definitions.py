@@ -3,8 +3,9 @@
 import dagster as dg
 
 from nsimport_pipeline.defs.build import build_definitions
+from nsimport_pipeline.defs.this_run import tenants_of_this_run
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    return build_definitions()
+    return build_definitions(only=tenants_of_this_run())

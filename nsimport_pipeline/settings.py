@@ -8,7 +8,7 @@ stops that tenant only.
 import os
 import re
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -200,7 +200,7 @@ class Settings:
         environment = os.environ if environment is None else environment
         file = Path(file or environment.get("NSIMPORT_TENANTS") or "tenants.yaml").absolute()
         try:
-            document = yaml.safe_load(file.read_text(encoding="utf-8"))
+            document = _parsed(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ConfigurationError(
                 f"no tenants file at {file}: copy tenants.example.yaml there, or set NSIMPORT_TENANTS"
@@ -343,6 +343,12 @@ class Settings:
             key_file = (self.file.parent / tenant.auth.private_key_file).resolve()
             changes["auth"] = tenant.auth.model_copy(update={"private_key_file": key_file})
         return tenant.model_copy(update=changes) if changes else tenant
+
+
+@lru_cache(maxsize=4)
+def _parsed(text: str) -> Any:
+    """A YAML document; nobody changes it. Sensors read the same one every second."""
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
 
 
 def _laid_over(below: Any, above: Any) -> Any:

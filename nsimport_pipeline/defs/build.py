@@ -4,7 +4,7 @@ Belongs here: putting assets and sensors of all tenants together. Does not belon
 Needs no secret: a tenant's variables are looked up only when a run or tick of it begins.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 import dagster as dg
@@ -23,31 +23,26 @@ from nsimport_pipeline.record_types.graph import levels
 from nsimport_pipeline.settings import Settings
 
 
-def build_definitions() -> dg.Definitions:
-    """The definitions of every tenant. Raises ConfigurationError."""
+def build_definitions(only: Collection[str] | None = None) -> dg.Definitions:
+    """The definitions of every tenant; for a run, with the assets of ``only`` some and what runs are asked for.
+
+    Raises ConfigurationError.
+    """
     settings, catalog = resources.settings(), resources.catalog()
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = []
     steering, planning = steering_jobs(), planning_job()
-    schedules: list[dg.ScheduleDefinition] = []
     for tenant in settings.tenant_names:
-        policies = freshness(settings, catalog, tenant)
-        assets += tenant_assets(settings, catalog, tenant, policies)
-        assets.append(overview_spec(tenant, policies.get(names.OVERVIEW)))
-        schedules += tenant_schedules(settings, tenant)
-    return dg.Definitions(
-        assets=assets,
-        jobs=[*steering, planning],
-        sensors=[
-            wave_sensor(),
-            planning_sensor(planning),
-            overview_sensor(),
-            alert_sensor(),
-            behind_sensor(steering),
-        ],
-        schedules=schedules,
-        # One process for each run: its worker threads do the rest.
-        executor=dg.in_process_executor,
-    )
+        if only is None or tenant in only:
+            policies = freshness(settings, catalog, tenant)
+            assets += tenant_assets(settings, catalog, tenant, policies)
+            assets.append(overview_spec(tenant, policies.get(names.OVERVIEW)))
+    # One process for each run: its worker threads do the rest.
+    executed = dg.Definitions(assets=assets, jobs=[*steering, planning], executor=dg.in_process_executor)
+    if only is not None:
+        return executed
+    sensors = [wave_sensor(), planning_sensor(planning), overview_sensor(), alert_sensor(), behind_sensor(steering)]
+    schedules = [schedule for tenant in settings.tenant_names for schedule in tenant_schedules(settings, tenant)]
+    return dg.Definitions.merge(executed, dg.Definitions(sensors=sensors, schedules=schedules))
 
 
 def tenant_assets(

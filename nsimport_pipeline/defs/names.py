@@ -28,6 +28,9 @@ THRESHOLD = "nsimport/threshold"
 WAVE_SIZE = "nsimport/wave_size"
 GATE = "nsimport/gate"
 """``shut`` from the moment a run is queued until the gate lets it in, then ``open``."""
+SLOTS = "nsimport/slots"
+LET_IN = "nsimport/let_in"
+"""When the gate let a run in, in seconds since the epoch."""
 HOLD = "nsimport/hold"
 """What an ended run still holds back, see ``imports/gate.py``."""
 
@@ -45,6 +48,9 @@ STEERING_JOBS = ("start_import", "cancel_import", "resume_import", "reconcile_im
 OVERVIEW = "overview"
 
 SHUT, OPEN = "shut", "open"
+
+ASSET_JOB = "__ASSET_JOB"
+"""The job Dagster keeps for all assets: ours have partitions of their own, which no other job may mix."""
 
 PARTITION = "dagster/partition"
 RANGE_START = "dagster/asset_partition_range_start"

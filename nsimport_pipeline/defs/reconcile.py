@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 
 from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.defs.materialization import batch_materializations
-from nsimport_pipeline.defs.run_coordinator import ALIVE
+from nsimport_pipeline.defs.run_queue import ALIVE
 from nsimport_pipeline.defs.signs_of_life import end_run, end_the_dead, forget_planning, no_longer_planned
 from nsimport_pipeline.defs.slots import free_slots_of_the_dead, wake_waiting
 from nsimport_pipeline.imports import store

@@ -1,6 +1,7 @@
 """The shell around the gate (``imports/gate.py``): every queued run of ours waits until it is let in.
 
-Belongs here: stamping runs as they are queued, reading runs, opening the gate. Does not belong here: the rules.
+Belongs here: stamping runs as they are queued, opening the gate. Does not belong here: the rules, or reading runs
+(``run_queue.py``).
 
 A run is stamped ``nsimport/gate=shut`` before it is queued, and a tag limit of 0 keeps Dagster's dequeue from starting
 runs with that value. Before each dequeue pass the pure gate is asked, and the runs it lets in are re-stamped ``open``.
@@ -16,27 +17,21 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any
 
 import dagster as dg
 from dagster._core.storage.event_log.base import EventLogStorage
 
 from nsimport_pipeline.defs import names, resources
+from nsimport_pipeline.defs.run_queue import RunQueue
 from nsimport_pipeline.errors import ConfigurationError
-from nsimport_pipeline.imports.gate import GateRun, admit
+from nsimport_pipeline.imports.gate import admit
 from nsimport_pipeline.record_types.graph import levels
 
 GATE_POOL = "nsimport_gate"
 MUTEX_SECONDS = 30
 """A holder of the mutex that is older than this died with it."""
-ALIVE = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
-ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 logger = logging.getLogger("nsimport.gate")
 
@@ -54,13 +49,18 @@ class WaveRunCoordinator(dg.QueuedRunCoordinator):
             self._instance.add_run_tags(run.run_id, stamps)
         return super().submit_run(context)
 
+    @cached_property
+    def _queue(self) -> RunQueue:
+        return RunQueue(self._instance)
+
     def get_run_queue_config(self) -> Any:
+        config = super().get_run_queue_config()
         try:
-            open_gate(self._instance)
+            runs = self._instance.get_settings("concurrency").get("runs", {})
+            open_gate(self._instance, self._queue, runs.get("max_concurrent_runs", config.max_concurrent_runs))
         except Exception:
             # Shut runs stay shut, so an error here can delay but never let in.
             logger.exception("the gate could not be asked; it stays as it is")
-        config = super().get_run_queue_config()
         shut = {"key": names.GATE, "value": names.SHUT, "limit": 0}
         return config._replace(tag_concurrency_limits=[*config.tag_concurrency_limits, shut])
 
@@ -87,9 +87,7 @@ def stamps_for(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, st
     if names.LEVEL not in run.tags:
         level_of = levels(resources.catalog())
         stamps[names.LEVEL] = str(max((level_of.get(record_type, 0) for _, record_type in ours), default=0))
-    if names.WAVE_SIZE not in run.tags:
-        stamps |= _limits(tenant)
-    return stamps
+    return stamps | {tag: value for tag, value in _limits(tenant).items() if tag == names.SLOTS or tag not in run.tags}
 
 
 def _partitions(instance: dg.DagsterInstance, run: dg.DagsterRun, tenant: str, record_type: str) -> int:
@@ -110,75 +108,26 @@ def _limits(tenant: str) -> dict[str, str]:
     return {
         names.WAVE_SIZE: f"{settings.number(tenant, 'wave_size', 300):.0f}",
         names.THRESHOLD: f"{settings.number(tenant, 'completion_threshold', 90):g}",
+        names.SLOTS: f"{settings.number(tenant, 'slots', 5):.0f}",
     }
 
 
-def open_gate(instance: dg.DagsterInstance) -> list[str]:
-    """Let in what may start now. Returns the ids of the runs let in."""
-    shut = dg.RunsFilter(tags={names.GATE: names.SHUT}, statuses=[dg.DagsterRunStatus.QUEUED])
-    if not instance.get_runs_count(shut) or not admit(read_runs(instance))[0]:
+def open_gate(instance: dg.DagsterInstance, queue: RunQueue, most: int = -1) -> list[str]:
+    """Let in what may start now, if ``most`` runs may be at work at once (-1: any number). Returns their ids."""
+    if not queue.waiting() or not _let_in(queue, most):
         return []
     with _mutex(instance) as mine:
         if not mine:
             return []
-        let_in, _ = admit(read_runs(instance))
+        let_in = _let_in(queue, most)
         for run_id in let_in:
-            instance.add_run_tags(run_id, {names.GATE: names.OPEN})
+            instance.add_run_tags(run_id, {names.GATE: names.OPEN, names.LET_IN: f"{time.time():.3f}"})
     return let_in
 
 
-def read_runs(instance: dg.DagsterInstance) -> list[GateRun]:
-    """Every live run of ours, and the ended ones of imports that have live runs, in the order they were queued."""
-    alive = [
-        record
-        for record in instance.get_run_records(dg.RunsFilter(statuses=ALIVE), ascending=True)
-        if names.TENANT in record.dagster_run.tags and names.GATE in record.dagster_run.tags
-    ]
-    waiting = {
-        record.dagster_run.tags[names.IMPORT]
-        for record in alive
-        if record.dagster_run.tags[names.GATE] == names.SHUT and names.IMPORT in record.dagster_run.tags
-    }
-    ended = [
-        record
-        for import_id in sorted(waiting)
-        for record in instance.get_run_records(dg.RunsFilter(tags={names.IMPORT: import_id}, statuses=ENDED))
-    ]
-    records = sorted([*alive, *ended], key=lambda record: record.storage_id)
-    return [gate_run(record.dagster_run) for record in records]
-
-
-def gate_run(run: dg.DagsterRun) -> GateRun:
-    """A run as the gate sees it, from its status and tags."""
-    tags = run.tags
-    ended = run.status in ENDED
-    phase: Literal["shut", "open", "ended"]
-    if ended:
-        phase = "ended"
-    elif run.status == dg.DagsterRunStatus.QUEUED and tags.get(names.GATE) == names.SHUT:
-        phase = "shut"
-    else:
-        phase = "open"
-    return GateRun(
-        run_id=run.run_id,
-        tenant=tags.get(names.TENANT, ""),
-        group=tags.get(names.IMPORT) or tags.get(names.BACKFILL) or run.run_id,
-        level=names.number(tags, names.LEVEL),
-        wave=names.number(tags, names.WAVE),
-        batches=names.number(tags, names.BATCHES, 1),
-        done=names.number(tags, names.DONE),
-        phase=phase,
-        hold=names.hold(tags),
-        threshold=_percent(tags.get(names.THRESHOLD)),
-        wave_size=max(1, names.number(tags, names.WAVE_SIZE, 300)),
-    )
-
-
-def _percent(text: str | None) -> float:
-    try:
-        return min(100.0, max(0.0, float(text or 90)))
-    except ValueError:
-        return 90.0
+def _let_in(queue: RunQueue, most: int) -> list[str]:
+    places = queue.places(most)
+    return [] if places == 0 else admit(queue.runs(), places)[0]
 
 
 _threads = threading.Lock()

@@ -16,7 +16,7 @@ import dagster as dg
 
 from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.defs.each_tenant import EachTenant, Look, in_short
-from nsimport_pipeline.defs.run_coordinator import ALIVE
+from nsimport_pipeline.defs.run_queue import ALIVE
 from nsimport_pipeline.defs.tenants import read_tenant
 from nsimport_pipeline.errors import ConfigurationError
 from nsimport_pipeline.imports.due import due, find_out

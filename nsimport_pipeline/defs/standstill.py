@@ -11,13 +11,12 @@ from sqlalchemy import Engine
 
 from nsimport_pipeline.defs import names
 from nsimport_pipeline.defs.reconcile import WAITING, withdraw
-from nsimport_pipeline.defs.run_coordinator import ALIVE
+from nsimport_pipeline.defs.run_queue import ALIVE, BEGUN
 from nsimport_pipeline.defs.signs_of_life import end_run
 from nsimport_pipeline.imports.records import ImportJob
 from nsimport_pipeline.imports.states import ACTIVE_IMPORTS
 from nsimport_pipeline.imports.steer import reset_wave
 
-BEGUN = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 ENDING_SECONDS = 60
 """How long a hung run has to end by itself when it is told to, and one in the queue to be started after all."""
 

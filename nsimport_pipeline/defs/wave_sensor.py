@@ -29,7 +29,6 @@ THOROUGH_SECONDS = 60
 """How often partitions are compared too: only what was lost with a process needs it."""
 LATELY = timedelta(minutes=10)
 """Imports that ended within it are among those compared."""
-ASSET_JOB = "__ASSET_JOB"
 
 
 def wave_sensor() -> dg.SensorDefinition:
@@ -38,8 +37,7 @@ def wave_sensor() -> dg.SensorDefinition:
 
     @dg.sensor(
         name="waves",
-        # The job Dagster keeps for all assets: theirs have partitions of their own, which no other job may mix.
-        job_name=ASSET_JOB,
+        job_name=names.ASSET_JOB,
         minimum_interval_seconds=TICK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Carries imports on: dispatches waves, settles what ended, says why each import waits.",

@@ -3,7 +3,7 @@
 Belongs here: one pure function over run records and their tags. Does not belong here: reading runs from Dagster and
 opening the gate for those let in (``defs/run_coordinator.py``), or NetSuite's slots (a Dagster pool).
 
-The rules, per tenant, in the order in which runs were queued:
+Three rules hold within a tenant, in the order in which its runs were queued:
 
 1. *Level.* A run waits until every run of the same import at a lower level has settled all its batches.
 2. *Wave.* Within a level a run waits until every earlier wave of its import has settled the threshold's share of its
@@ -12,7 +12,12 @@ The rules, per tenant, in the order in which runs were queued:
    one before. A run larger than that starts alone. A run that waits only for size lets no later one of its tenant
    overtake it, so none starves.
 
-A run without batches, which plans a derived record type, waits for nothing but NetSuite's slots.
+A run without batches, which plans a derived record type, waits for none of these.
+
+Tenants take turns. No more runs are let in than there are *places* for, and a place goes to the tenant with the fewest
+runs in; of several, to the one that was not let in for the longest time: so none that waits is passed over by another
+more than once. As a run without a slot can only wait, a tenant has not many more of them in than slots: when its
+NetSuite is down, the others' places stay free.
 
 A batch is *settled* when it is completed or finally failed. A run that ended with unsettled batches holds others back
 until the wave sensor has folded them (its *hold* goes from ``wave`` to ``level``) and given them to another run
@@ -26,6 +31,9 @@ from math import floor
 from typing import Literal
 
 from nsimport_pipeline.imports.records import Hold
+
+SPARE_RUNS = 2
+"""Runs of a tenant beyond its slots: one that only writes any more holds no slot, and the next is to be ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,10 @@ class GateRun:
     """What it still holds back once it has ended with unsettled batches."""
     threshold: float = 90.0
     wave_size: int = 300
+    slots: int = 500
+    """NetSuite slots of the tenant."""
+    let_in_at: float = 0.0
+    """When it was let in, in seconds since the epoch."""
 
     def unsettled(self, *holding: Hold) -> int:
         """Batches that keep others waiting, as long as the run's hold is one of ``holding``."""
@@ -71,34 +83,43 @@ class Held:
     reason: str
 
 
-def admit(runs: Iterable[GateRun]) -> tuple[list[str], list[Held]]:
+def admit(runs: Iterable[GateRun], places: int | None = None) -> tuple[list[str], list[Held]]:
     """Decide about all runs with phase ``shut``: the ids let in, in order, and the others with the reason.
 
     ``runs``: every run of each open import and every live run besides, in the order in which they were queued.
+    ``places``: for so many more runs; None if there is no limit.
     """
     by_tenant: dict[str, list[GateRun]] = defaultdict(list)
     for run in runs:
         by_tenant[run.tenant].append(run)
-    let_in: list[str] = []
     held: list[Held] = []
+    turns: list[tuple[int, float, str]] = []
     for tenant_runs in by_tenant.values():
-        _admit_tenant(tenant_runs, let_in, held)
-    return let_in, held
+        inside = sum(run.phase == "open" for run in tenant_runs)
+        last = max(run.let_in_at for run in tenant_runs)
+        ready = _ready(tenant_runs, held)
+        most = max(0, tenant_runs[-1].slots + SPARE_RUNS - inside)
+        held += [Held(run_id, f"{inside} runs are let in, and the slots are theirs") for run_id in ready[most:]]
+        turns += [(inside + place, last, run_id) for place, run_id in enumerate(ready[:most])]
+    in_turn = [run_id for _, _, run_id in sorted(turns, key=lambda turn: turn[:2])]
+    let_in = in_turn[:places]
+    full = "as many runs as may are let in (max_concurrent_runs), and tenants take turns"
+    return let_in, [*held, *(Held(run_id, full) for run_id in in_turn[len(let_in) :])]
 
 
-def _admit_tenant(runs: list[GateRun], let_in: list[str], held: list[Held]) -> None:
+def _ready(runs: list[GateRun], held: list[Held]) -> list[str]:
+    """The runs of a tenant that may start as far as itself is concerned; the reasons of the others go to ``held``."""
     groups: dict[str, list[GateRun]] = defaultdict(list)
     for run in runs:
         groups[run.group].append(run)
     in_order = {name: place for place, name in enumerate(groups)}
     taken = sum(run.admitted for run in runs)
+    # First of all what plans: it is soon done, and others come of it.
+    let_in = [run.run_id for run in runs if run.phase == "shut" and not run.batches]
     full: str | None = None
     # Imports in the order in which their first run was queued; within one, levels and waves in their own order.
-    waiting = [(i, run) for i, run in enumerate(runs) if run.phase == "shut"]
+    waiting = [(i, run) for i, run in enumerate(runs) if run.phase == "shut" and run.batches]
     for _, run in sorted(waiting, key=lambda item: (in_order[item[1].group], item[1].level, item[1].wave, item[0])):
-        if not run.batches:
-            let_in.append(run.run_id)
-            continue
         reason = _blocked(run, groups[run.group]) or full
         if reason is None and taken > 0 and taken + run.batches > run.room:
             reason = full = f"{taken} batches are admitted, {run.batches} more would exceed {run.room}"
@@ -107,6 +128,7 @@ def _admit_tenant(runs: list[GateRun], let_in: list[str], held: list[Held]) -> N
             let_in.append(run.run_id)
         else:
             held.append(Held(run.run_id, reason))
+    return let_in
 
 
 def _blocked(run: GateRun, group: list[GateRun]) -> str | None:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import dagster as dg
 import pytest
 
-from nsimport_pipeline.defs.run_coordinator import ALIVE
+from nsimport_pipeline.defs.run_queue import ALIVE
 from nsimport_pipeline_tests.acceptance.environment import Environment, wait_until
 
 TENANT, RECORDS, BATCHES = "steered", 3000, 60

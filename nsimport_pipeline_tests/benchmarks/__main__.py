@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from nsimport_pipeline_tests.benchmarks import beside_dlt, catalogue, imports, lines, observing, upsert
+from nsimport_pipeline_tests.benchmarks import beside_dlt, catalogue, imports, lines, observing, tenants, upsert
 
 BENCHMARKS: dict[str, Callable[..., list[str]]] = {
     "slots": imports.slot_bound,
@@ -14,6 +14,7 @@ BENCHMARKS: dict[str, Callable[..., list[str]]] = {
     "observing": observing.observing,
     "lines": lines.lines,
     "catalogue": catalogue.catalogue,
+    "tenants": tenants.tenants,
 }
 
 

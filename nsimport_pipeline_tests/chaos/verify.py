@@ -142,7 +142,8 @@ class _Look:
             yield f"{LINES} was never planned"
         for wave in self.wave_rows:
             members = [batch for batch in self.batch_rows if batch["wave_number"] == wave["wave_number"]]
-            if wave["status"] not in ("completed", "cancelled"):
+            # One all of whose batches failed, and went on in another wave when the import was resumed, stays failed.
+            if wave["status"] not in ("completed", "cancelled") and (members or wave["status"] != "failed"):
                 yield f"wave {wave['wave_number']} is {wave['status']}"
             if len(members) > plan.wave_size:
                 yield f"wave {wave['wave_number']} has {len(members)} batches"

@@ -5,10 +5,15 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._grpc.impl import core_execute_run
 
-from nsimport_pipeline.defs.build import build_definitions
+from nsimport_pipeline.defs import build, names
+from nsimport_pipeline.defs.build import build_definitions, tenant_assets
 from nsimport_pipeline.defs.names import STEERING_JOBS
-from nsimport_pipeline.record_types.criteria import load_catalog
+from nsimport_pipeline.defs.this_run import tenants_of, tenants_of_this_run
+from nsimport_pipeline.record_types.criteria import Catalog, load_catalog
+from nsimport_pipeline.settings import Settings
 
 CATALOG = load_catalog()
 SECRET = "never-to-be-seen"
@@ -89,3 +94,39 @@ def test_one_sensor_of_each_kind_runs_by_itself_for_all_tenants(definitions: dg.
 def test_nothing_secret_is_in_what_dagster_is_told(definitions: dg.Definitions) -> None:
     for key in definitions.resolve_asset_graph().get_all_asset_keys():
         assert SECRET not in str(definitions.resolve_assets_def(key).specs_by_key[key])
+
+
+def test_a_run_loads_the_assets_of_its_tenant_only(
+    definitions: dg.Definitions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As Dagster's worker carries it out, in this process; what the run does is not looked at."""
+    loaded: list[str] = []
+
+    def counting(settings: Settings, catalog: Catalog, tenant: str, *more: object) -> list[dg.AssetsDefinition]:
+        loaded.append(tenant)
+        return tenant_assets(settings, catalog, tenant, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(build, "tenant_assets", counting)
+    repository = ReconstructableRepository.for_module("nsimport_pipeline.definitions", "defs", str(tmp_path))
+    key = dg.AssetKey(["beta_2", "currency"])
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        instance.add_dynamic_partitions("beta_2/currency", ["0"])
+        job = definitions.resolve_implicit_global_asset_job_def().get_subset(asset_selection={key})
+        run = instance.create_run_for_job(job, asset_selection=frozenset({key}), tags={names.PARTITION: "0"})
+        worker = core_execute_run(
+            repository.get_reconstructable_job(names.ASSET_JOB), run, instance, inject_env_vars=False
+        )
+        # Its settings lack a variable; that is said by the run's own step, so it was found.
+        assert any("ABSENT is not set" in str(event.event_specific_data) for event in worker)
+    assert set(loaded) == {"beta_2"}
+
+
+def test_what_a_run_is_about_says_whose_assets_it_needs() -> None:
+    check = dg.AssetCheckKey(dg.AssetKey(["beta_2", "customer"]), "complete")
+    keys = frozenset({dg.AssetKey(["acme", "customer"])})
+    assert tenants_of(dg.DagsterRun("start_import")) == set()
+    assert tenants_of(dg.DagsterRun(names.ASSET_JOB)) is None
+    assert tenants_of(dg.DagsterRun(names.ASSET_JOB, asset_selection=keys)) == {"acme"}
+    checks_only = dg.DagsterRun(names.ASSET_JOB, asset_selection=frozenset(), asset_check_selection={check})
+    assert tenants_of(checks_only) == {"beta_2"}
+    assert tenants_of_this_run() is None

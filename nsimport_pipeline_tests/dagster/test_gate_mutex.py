@@ -10,6 +10,7 @@ from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobO
 
 from nsimport_pipeline.defs import names
 from nsimport_pipeline.defs.run_coordinator import GATE_POOL, MUTEX_SECONDS, open_gate
+from nsimport_pipeline.defs.run_queue import RunQueue
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_what_a_dead_asker_left_is_freed(instance: dg.DagsterInstance, died: str
         assert storage.claim_concurrency_slot(GATE_POOL, "gate-dead", step).is_claimed
     else:
         storage.add_pending_step(GATE_POOL, "gate-dead", step, should_assign=died == "assigned")
-    assert open_gate(instance) == [run]
+    assert open_gate(instance, RunQueue(instance)) == [run]
     assert not storage.get_concurrency_info(GATE_POOL).pending_steps
 
 
@@ -49,6 +50,6 @@ def test_a_living_asker_is_left_alone(instance: dg.DagsterInstance, holding: boo
     storage.add_pending_step(GATE_POOL, "gate-alive", step, should_assign=True)
     if holding:
         assert storage.claim_concurrency_slot(GATE_POOL, "gate-alive", step).is_claimed
-    assert open_gate(instance) == []
+    assert open_gate(instance, RunQueue(instance)) == []
     storage.free_concurrency_slot_for_step("gate-alive", step)
-    assert len(open_gate(instance)) == 1
+    assert len(open_gate(instance, RunQueue(instance))) == 1

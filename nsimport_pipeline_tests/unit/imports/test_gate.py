@@ -117,6 +117,90 @@ def test_the_room_is_a_wave_and_the_tail_of_the_one_before(threshold: float, roo
     assert let_in(taken, run("more", group="b", batches=room - 49, threshold=threshold)) == []
 
 
+# ---------------------------------------------------------------- tenants take turns
+
+
+def test_a_tenant_alone_has_all_places_and_another_one_soon_has_half_of_them() -> None:
+    many = [run(f"a{n}", batches=1) for n in range(20)]
+    assert admit(many, 6)[0] == [f"a{n}" for n in range(6)]
+
+    inside = [replace(one, phase="open", let_in_at=n + 1.0) for n, one in enumerate(many[:6])]
+    late = [run(f"b{n}", tenant="globex", group="g", batches=1) for n in range(20)]
+    assert admit([*inside, *many[6:], *late], 0)[0] == []
+    assert admit([*inside, *many[6:], *late], 3)[0] == ["b0", "b1", "b2"]
+    assert admit([*inside[:3], *many[6:], *late], 3)[0] == ["b0", "b1", "b2"]
+    assert admit([*many, *late], 4)[0] == ["a0", "b0", "a1", "b1"]
+
+
+def test_who_was_not_let_in_for_the_longest_time_is_first_although_others_queued_before() -> None:
+    over = run("a0", batches=1, phase="ended", done=1, let_in_at=7.0)
+    others = [run("a1", batches=1), run("b0", tenant="globex", group="g", batches=1)]
+    assert admit([over, *others], 1)[0] == ["b0"]
+    assert "tenants take turns" in {held.run_id: held.reason for held in admit([over, *others], 1)[1]}["a1"]
+
+
+def test_a_tenant_has_not_many_more_runs_in_than_slots() -> None:
+    runs = [run(f"r{n}", batches=1, slots=3) for n in range(20)]
+    assert let_in(*runs) == [f"r{n}" for n in range(5)]
+    assert reason("r5", *runs) == "0 runs are let in, and the slots are theirs"
+    assert let_in(*(replace(one, phase="open") for one in runs[:4]), *runs[4:]) == ["r4"]
+
+
+def test_what_plans_is_let_in_first() -> None:
+    assert admit([run("r1", batches=3), run("plans", batches=0)], 1)[0] == ["plans"]
+
+
+@st.composite
+def crowds(draw: st.DrawFn) -> list[GateRun]:
+    """Runs of some tenants: each may start as far as its own tenant is concerned."""
+    runs = [
+        run(
+            f"{tenant}{n}", tenant=tenant, group=tenant, batches=1, wave_size=1000, slots=draw(st.integers(1, 4)),
+            phase=draw(st.sampled_from(["shut", "shut", "open", "ended"])), let_in_at=float(draw(st.integers(0, 9))),
+        )
+        for tenant in "abcde"
+        for n in range(draw(st.integers(0, 8)))
+    ]  # fmt: skip
+    return draw(st.permutations([replace(one, done=int(one.phase == "ended")) for one in runs]))
+
+
+@given(crowds(), st.integers(0, 12))
+def test_places_are_never_exceeded_never_left_empty_and_shared_evenly(runs: list[GateRun], places: int) -> None:
+    everybody, _ = admit(runs)
+    admitted, held = admit(runs, places)
+    assert len(admitted) == min(places, len(everybody))
+    assert {*admitted, *(each.run_id for each in held)} == {each.run_id for each in runs if each.phase == "shut"}
+    inside = {tenant: sum(r.phase == "open" for r in runs if r.tenant == tenant) for tenant in "abcde"}
+    for tenant in "abcde":
+        could, does = ([i for i in ids if i.startswith(tenant)] for ids in (everybody, admitted))
+        assert does == could[: len(does)], "places change nothing about a tenant's own order"
+        if len(does) < len(could):
+            others = [inside[i[0]] + sum(j.startswith(i[0]) for j in admitted) for i in admitted]
+            assert all(had <= inside[tenant] + len(does) + 1 for had in others)
+
+
+@given(st.integers(1, 4), st.integers(2, 6), st.randoms(use_true_random=False))
+def test_nobody_who_waits_is_passed_over_twice_by_another(places: int, tenants: int, random: Random) -> None:
+    runs = [run(f"{t}.{n}", tenant=str(t), group=str(t), batches=1) for t in range(tenants) for n in range(12)]
+    passed: dict[tuple[str, str], int] = defaultdict(int)
+    """By who waits with none of its runs let in, and who was let in meanwhile."""
+    for now in range(1, 100):
+        inside = [r for r in runs if r.phase == "open"]
+        for one in (r for r in inside if random.random() < 0.5):
+            runs[runs.index(one)] = replace(one, phase="ended", done=1)
+        inside = [r for r in runs if r.phase == "open"]
+        admitted, _ = admit(runs, places - len(inside))
+        for run_id in admitted:
+            (place,) = (i for i, r in enumerate(runs) if r.run_id == run_id)
+            runs[place] = replace(runs[place], phase="open", let_in_at=float(now))
+        for waits in {r.tenant for r in runs if r.phase == "shut"}:
+            own = any(r.phase == "open" for r in runs if r.tenant == waits)
+            for other in range(tenants):
+                count = sum(run_id.startswith(f"{other}.") for run_id in admitted)
+                passed[waits, str(other)] = 0 if own else passed[waits, str(other)] + count
+                assert passed[waits, str(other)] <= 1
+
+
 # ---------------------------------------------------------------- a little world
 
 
@@ -201,13 +285,14 @@ class World:
         for tenant in {r.tenant for r in runs}:
             own = [r for r in runs if r.tenant == tenant]
             assert admit(own)[0] == [run_id for run_id in admitted if run_id in {r.run_id for r in own}]
-        for run_id in admitted:
+        places = self.random.choice([None, 1, 2])
+        for run_id in admit(runs, places)[0]:
             entry = next(e for e in self.queued if e.run.run_id == run_id)
             self.check_level(entry.run)
             self.check_waves(entry.run)
             entry.run = replace(entry.run, phase="open")
             self.check_size(entry.run.tenant)
-        assert admit([entry.run for entry in self.queued])[0] == []
+        assert places or admit([entry.run for entry in self.queued])[0] == []
 
     def check_level(self, admitted: GateRun) -> None:
         group = [e for e in self.queued if e.run.group == admitted.group and e.run.level < admitted.level]
