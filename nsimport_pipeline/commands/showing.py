@@ -30,7 +30,7 @@ from nsimport_pipeline.settings import Tenant
 from nsimport_pipeline.telemetry.performance import Performance, measure
 from nsimport_pipeline.warehouse.engine import read_only
 
-LATEST = 20
+LATEST, MOST_NAMED = 20, 5
 LEAST_FREE_BYTES = 1_000_000
 """A batch of rows takes about that much."""
 
@@ -66,7 +66,7 @@ def status(import_id: str | None, tenant: str | None, as_json: bool) -> None:
         if document is not None:
             table.add_row(
                 job.import_id,
-                ", ".join(job.requested),
+                _in_short(job.requested),
                 document["state"],
                 f"{document['progress']:.0%}",
                 document["created_at"],
@@ -167,6 +167,12 @@ def _status(import_id: str) -> Status:
 def full_disks(places: Sequence[Path], least_bytes: int = LEAST_FREE_BYTES) -> list[str]:
     """Those of the files and directories whose disk has less than so much left: nothing can be written there."""
     return [str(place) for place in places if place.exists() and disk_usage(place).free < least_bytes]
+
+
+def _in_short(record_types: Sequence[str]) -> str:
+    """A schedule asks for all there are, and their names would fill the table."""
+    more = len(record_types) - MOST_NAMED
+    return ", ".join(record_types[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _switched_off(tenant: Tenant, engine: Engine) -> list[Step]:

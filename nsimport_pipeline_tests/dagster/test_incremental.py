@@ -66,6 +66,8 @@ def test_only_what_was_changed_is_asked_for_written_and_shown(installation: InPr
     assert (status["mode"], status["state"]) == ("incremental", "completed")
     assert status["reason"] == "nothing was changed since the last import"
     assert materialized(nothing) == set()
+    assert installation.query("acme", f"SELECT COUNT(*) AS n FROM vendors WHERE import_id <> '{full}'") == [{"n": 0}]
+    assert "completed: nothing was changed since the last import" in installation.nsimport("status", nothing).text
 
     # One changed, one that is gone, and as many new ones as fill the last partition and open another.
     installation.simulator.delete("vendor", f"id = {ids[60]}")
