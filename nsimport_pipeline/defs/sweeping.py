@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from nsimport_pipeline.defs import resources, signs_of_life
 from nsimport_pipeline.defs.tenants import asking, open_tenant
-from nsimport_pipeline.errors import AccessDenied, ApiUnavailable, ConfigurationError, ImportFailure, RefusedError
+from nsimport_pipeline.errors import AccessDenied, ConfigurationError, ImportFailure, NotAnswering, RefusedError
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.comparing import MODULI
 from nsimport_pipeline.imports.records import Sweep
@@ -79,7 +79,7 @@ def sweep_all(asked: Asked, instance: dg.DagsterInstance, *, say: Say) -> list[S
     """Sweep what was asked for, one record type after the other; ``say`` is told what came of each.
 
     One that failed has its ``failure``, and the others are swept. Raises RefusedError if one is being swept already,
-    and ApiUnavailable or AccessDenied if NetSuite answers nobody, or lets nobody in.
+    and NotAnswering or AccessDenied if NetSuite answers nobody, or lets nobody in.
     """
     done: list[Sweep] = []
     tenant = asked.tenant
@@ -98,7 +98,7 @@ def sweep_all(asked: Asked, instance: dg.DagsterInstance, *, say: Say) -> list[S
                     modulus=random.randint(*MODULI),  # noqa: S311 - nobody gains by guessing it
                     now=_now,
                 )
-            except (AccessDenied, ApiUnavailable):
+            except (AccessDenied, NotAnswering):
                 raise
             except ImportFailure:
                 one = last(asked.engine)[name]

@@ -59,18 +59,21 @@ def sweep(
     overlap: timedelta,
     modulus: int,
     now: Callable[[], datetime],
+    most: int = MOST_KEYS,
 ) -> Sweep:
     """Sweep a record type that was imported whole and is not derived; what came of it is kept, and returned.
 
     ``families``: derived types with rows of its records. ``overlap``: how far imports of changes look back.
-    ``modulus``: see ``comparing.MODULI``. Raises ImportFailure and SQLAlchemyError; what was marked by then stays.
+    ``modulus``: see ``comparing.MODULI``. ``most``: keys of a range that is looked into.
+
+    Raises ImportFailure and SQLAlchemyError; what was marked by then stays.
     """
     asked = _Counting(client)
     started = now()
     with engine.begin() as connection:
         store.begin_sweep(connection, record_type.name, started)
     try:
-        work = _Sweep(engine, record_type, asked, families, modulus, now)
+        work = _Sweep(engine, record_type, asked, families, modulus, now, most)
         compared = work.compare()
         missing, drifted = work.missing(overlap)
     except ImportFailure as failure:
@@ -114,6 +117,7 @@ class _Sweep:
     families: Sequence[Family]
     modulus: int
     now: Callable[[], datetime]
+    most: int
     deleted: int = 0
     lacking: list[int] = field(default_factory=list)
     """Ids that NetSuite has and the table has not."""
@@ -141,8 +145,8 @@ class _Sweep:
                 f"NetSuite shows none of the {whole.here.n} records of {self.record_type.name} there were, so the role "
                 "may not see them any more: give it back the right. Nothing was marked deleted"
             )
-        for one in joined(differing(whole, self._compared)):
-            if one.there.n > MOST_KEYS:
+        for one in joined(differing(whole, self._compared, most=self.most), self.most):
+            if one.there.n > self.most:
                 self.unread.append(one)
             else:
                 self._look_into(one.span)

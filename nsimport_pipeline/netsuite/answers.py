@@ -19,6 +19,9 @@ from nsimport_pipeline.record_types.parse import json_text
 INTEGER = re.compile(r"-?[0-9]{1,19}")
 """A key or a count as NetSuite writes it."""
 
+MOST_DIGITS = 38
+"""Of a number in NetSuite's database."""
+
 Row = dict[str, str]
 """A record as NetSuite sent it: lower-case keys, text values; columns that are null are left out."""
 
@@ -108,7 +111,7 @@ def tallies(page: Page, spans: int) -> tuple[int | None, list[tuple[int, int, in
 def _whole(text: str) -> int:
     """A sum, which may be written as ``1.5E13``. Raises ValueError, ArithmeticError."""
     number = Decimal(text)
-    if number != number.to_integral_value():
+    if number != number.to_integral_value() or number.adjusted() > MOST_DIGITS:
         raise ValueError
     return int(number)
 

@@ -20,11 +20,12 @@ from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.batch import Result, RetryLog, Step, Workshop
 from nsimport_pipeline.imports.changes import changes_since
 from nsimport_pipeline.imports.columns import Columns
+from nsimport_pipeline.imports.comparing import MOST_KEYS
 from nsimport_pipeline.imports.deletions import Asker, deleted_ids, gone
 from nsimport_pipeline.imports.execute import Throttle, execute
 from nsimport_pipeline.imports.finish import take_checks, take_checks_of_changes
 from nsimport_pipeline.imports.plan import Plan, make_plan
-from nsimport_pipeline.imports.records import KeyRange, Mode, Sweep, TypePlan
+from nsimport_pipeline.imports.records import Batch, KeyRange, Mode, Sweep, TypePlan
 from nsimport_pipeline.imports.settle import settle
 from nsimport_pipeline.imports.snapshot import Rules
 from nsimport_pipeline.imports.start import Request, open_import, write_plan
@@ -121,10 +122,12 @@ class Bench:
     def work(self, at: datetime, fail: int = 0) -> list[Result]:
         """The other half; what was done of it is not done again."""
         settle(self.engine, self.job.import_id, rules=Rules(), now=lambda: at, runs=list)
-        with self.engine.connect() as connection:
+        with self.engine.begin() as connection:
             (planned,) = store.type_plans(connection, self.job.import_id)
             pinned = store.pinned_ranges(connection, planned.record_type)
-            batches = [b for b in store.batches(connection, self.job.import_id) if b.state is BatchState.DISPATCHED]
+            batches = given = self._dispatched(connection)
+            if store.complete_counted(connection, given, "run", at):
+                batches = self._dispatched(connection)
         whole = self.types[planned.record_type]
         record_type = whole
         if planned.changed_since and planned.changed_until:
@@ -144,13 +147,13 @@ class Bench:
         results = list(execute(batches, shop, slots=None, throttle=throttle, stop=threading.Event()))
         assert {result.outcome for result in results} <= {"completed"}
         with self.engine.begin() as connection:
-            if batches and planned.changed_since:
+            if given and planned.changed_since:
                 checks = take_checks_of_changes(self.engine, self.job.import_id, whole, rejected_share=1)
                 store.record_checks(
                     connection, self.job.import_id, whole.name, checks, source_count=None, table_count=None,
                     in_sync=True, now=at,
                 )  # fmt: skip
-            elif batches:
+            elif given:
                 source = self.client.count(whole, None, planned.upper_bound).n
                 count, checks = take_checks(
                     self.engine, self.job.import_id, whole, CATALOG, source=source, rejected_share=1
@@ -162,6 +165,9 @@ class Bench:
                 )  # fmt: skip
         settle(self.engine, self.job.import_id, rules=Rules(), now=lambda: at, runs=list)
         return results
+
+    def _dispatched(self, connection: sa.Connection) -> list[Batch]:
+        return [b for b in store.batches(connection, self.job.import_id) if b.state is BatchState.DISPATCHED]
 
     @property
     def over(self) -> bool:
@@ -223,11 +229,11 @@ class Bench:
             f" (SELECT * FROM customer ORDER BY id LIMIT 1) c, (SELECT unnest({list(ids)}) AS id) n)"
         )
 
-    def sweep(self, at: datetime, client: Asker | None = None, modulus: int = 613) -> Sweep:
+    def sweep(self, at: datetime, client: Asker | None = None, most: int = MOST_KEYS) -> Sweep:
         """A sweep of the customers at ``at``; the same what it keeps of itself and what it returns."""
         swept = sweep(
-            self.engine, self.types["customer"], client=client or self.client, overlap=DAY, modulus=modulus,
-            now=lambda: at,
+            self.engine, self.types["customer"], client=client or self.client, overlap=DAY, modulus=613,
+            now=lambda: at, most=most,
         )  # fmt: skip
         assert self.swept() == swept
         return swept
@@ -296,6 +302,12 @@ def killed_at(engine: Engine, step: int) -> Iterator[Death]:
             sa.event.remove(engine, event, tick)
 
 
+def marked(bench: Bench) -> dict[int, datetime]:
+    with bench.engine.connect() as connection:
+        statement = sa.select(TABLE.c.refid, TABLE.c.deleted_at).where(TABLE.c.deleted_at.is_not(None))
+        return {row[0]: row[1] for row in connection.execute(statement)}
+
+
 def moment(at: datetime) -> str:
     return f"TIMESTAMP '{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}'"
 
@@ -305,8 +317,8 @@ def changed(results: Sequence[Result]) -> dict[str, int]:
     return {key: rows for result in results for key, rows in (result.stats.touched or {}).items()}
 
 
-def start_simulator(credentials: Path) -> SimulatorThread:
-    rows = {"*": 20, "customer": RECORDS, "customer_subsidiary": 1500}
+def start_simulator(credentials: Path, records: int = RECORDS) -> SimulatorThread:
+    rows = {"*": 20, "customer": records, "customer_subsidiary": 1500}
     return SimulatorThread(SimulatorOptions(credentials=credentials, rows=rows))
 
 

@@ -23,6 +23,7 @@ from nsimport_pipeline.imports.records import ImportJob, KeyRange, Mode, TypePla
 from nsimport_pipeline.imports.settle import settle
 from nsimport_pipeline.imports.snapshot import Rules
 from nsimport_pipeline.imports.start import Request, open_import, write_plan
+from nsimport_pipeline.imports.sweep import Family, sweep
 from nsimport_pipeline.netsuite.client import NetSuiteClient
 from nsimport_pipeline.netsuite.suiteql import changed_within, selected
 from nsimport_pipeline.record_types.criteria import load_catalog
@@ -253,6 +254,38 @@ def test_lines_are_marked_where_that_is_wanted_and_come_back(bench: Bench) -> No
     bench.simulator.sql("INSERT INTO transactionline SELECT * FROM lost", "DROP TABLE lost")
     bench.run()
     assert bench.stored() == there
+
+
+def test_lines_go_with_the_transactions_that_a_sweep_finds_gone(bench: Bench) -> None:
+    marks = bench.engine.name == "sqlite"
+    bench.lines = LINES.adapted(deletes="mark") if marks else LINES
+    for name in LINES.derived_from:
+        bench.have(name)
+    bench.run()
+    invoice, there, table = CATALOG["invoice"], bench.stored(), target_table(CATALOG["invoice"])
+    order = min(bench.at_netsuite("t.type = 'SalesOrd'"))
+    with bench.engine.begin() as connection:
+        # A row without a record, whose id is another transaction's: that one's lines stay.
+        connection.execute(sa.insert(table), [{"refid": order, "import_id": "before"}])
+        invoices = sorted(connection.scalars(sa.select(table.c.refid)))
+    gone = {one for one in invoices if one % 10 == 3}
+    which = f"type = 'CustInvc' AND id IN ({', '.join(map(str, gone))})"
+    bench.simulator.sql(
+        f"CREATE OR REPLACE TABLE lost AS SELECT * FROM transaction WHERE {which}",
+        f"DELETE FROM transaction WHERE {which}",
+    )
+    swept = sweep(
+        bench.engine, invoice, client=bench.client, overlap=timedelta(0), modulus=101, now=lambda: START,
+        families=[Family(bench.lines, tuple(parent for parent in PARENTS if parent is not invoice))],
+    )  # fmt: skip
+    bench.simulator.sql("INSERT INTO transaction SELECT * FROM lost", "DROP TABLE lost")
+    assert swept.deleted == len(gone | {order})
+    with bench.engine.connect() as connection:
+        live = connection.scalars(sa.select(table.c.refid).where(table.c.deleted_at.is_(None)))
+        assert set(live) == set(invoices) - gone - {order}
+        rows = connection.scalar(sa.select(sa.func.count()).select_from(TABLE))
+    assert bench.stored() == {parent: lines for parent, lines in there.items() if parent not in gone - {order}}
+    assert rows == (there.total() if marks else bench.stored().total())
 
 
 def test_lines_without_any_parent_here_are_none(bench: Bench) -> None:

@@ -17,7 +17,7 @@ from nsimport_pipeline_tests.integration.changes_bench import (
     MIDNIGHT,
     TABLE,
     Bench,
-    killed_at,
+    marked,
     start_simulator,
     started_bench,
 )
@@ -47,12 +47,6 @@ class Between:
             with self.bench.engine.begin() as connection:
                 connection.execute(sa.text(self.happens))
         return self.bench.client.query(statement, limit=limit, offset=offset)
-
-
-def marked(bench: Bench) -> dict[int, datetime]:
-    with bench.engine.connect() as connection:
-        statement = sa.select(TABLE.c.refid, TABLE.c.deleted_at).where(TABLE.c.deleted_at.is_not(None))
-        return {row[0]: row[1] for row in connection.execute(statement)}
 
 
 def test_a_table_in_step_costs_one_request_and_what_is_gone_a_few(bench: Bench) -> None:
@@ -157,54 +151,3 @@ def test_a_role_that_sees_nothing_any_more_has_nothing_marked(bench: Bench) -> N
     kept = bench.swept()
     assert kept.finished_at == MIDNIGHT
     assert "the role may not see them any more" in (kept.failure or "")
-
-
-def test_a_sweep_that_dies_at_any_statement_is_finished_by_the_next(bench: Bench) -> None:
-    ids = sorted(bench.stored())
-    gone = [ids[3], ids[3200]]
-    bench.vanish(gone)
-    step, times, died = 0, set(), True
-    while died:
-        step += 1
-        with bench.engine.begin() as connection:
-            connection.execute(sa.update(TABLE).values(deleted_at=None).where(TABLE.c.refid.in_(gone)))
-        with killed_at(bench.engine, step) as death:
-            bench.sweep(MIDNIGHT)
-        died, first = death.came, marked(bench)
-        assert set(first) <= set(gone)
-        times.add(len(first))
-        swept = bench.sweep(MIDNIGHT + DAY)
-        # What the first has marked is not marked again, nor counted.
-        assert swept.deleted == len(gone) - len(first)
-        after = marked(bench)
-        assert (set(after), {refid: at for refid, at in after.items() if refid in first}) == (set(gone), first)
-    assert times == {0, 1, 2}
-    assert bench.stored() == bench.at_netsuite()
-
-
-def test_an_import_of_changes_that_dies_at_any_statement_leaves_no_gap_and_nothing_twice(bench: Bench) -> None:
-    bench.run(MIDNIGHT)
-    ids = sorted(bench.stored())
-    step, seen, died = 0, set(), True
-    while died:
-        step += 1
-        before, at = bench.watermark(), MIDNIGHT + timedelta(minutes=step)
-        wanted, new = {ids[step], ids[1500 + step], ids[3000 + step]}, f"step {step}"
-        bench.change(f"id IN ({', '.join(map(str, wanted))})", at - timedelta(seconds=30), new)
-        assert bench.plan(at, overlap=timedelta(0)).records == 3
-        with killed_at(bench.engine, step) as death:
-            bench.work(at)
-        died, mark = death.came, bench.watermark()
-        arrived = {refid for refid, phone in bench.stored().items() if phone == new}
-        assert arrived in (set(), wanted)
-        assert mark in (before, at)
-        assert arrived or mark == before, "the watermark is ahead of what is stored"
-        seen.add((bool(arrived), mark == at, bench.over))
-        for later in range(1, 5):
-            if not bench.over:
-                bench.work(at + later * timedelta(seconds=10))
-        assert (bench.over, bench.watermark(), bench.imported()) == (True, at, 3)
-        assert {refid for refid, phone in bench.stored().items() if phone == new} == wanted
-    # Nothing yet; rows and no watermark; both, and no word that it is over; all of it.
-    assert {(False, False, False), (True, False, False), (True, True, False), (True, True, True)} <= seen
-    assert bench.stored() == bench.at_netsuite()

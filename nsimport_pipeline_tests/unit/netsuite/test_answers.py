@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsimport_pipeline.errors import IncompleteResponse
-from nsimport_pipeline.netsuite.answers import KeyCount, Page, key_count, parse_page
+from nsimport_pipeline.netsuite.answers import KeyCount, Page, key_count, parse_page, tallies
 
 json_values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -88,3 +88,34 @@ def test_a_count_is_read(row: dict[str, str], count: KeyCount) -> None:
 def test_what_is_no_count_is_incomplete(rows: list[dict[str, str]]) -> None:
     with pytest.raises(IncompleteResponse):
         key_count(Page(rows, len(rows), False))
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"low": "3", "n0": "2", "t0": "7", "s0": "25"}, (3, [(2, 7, 25), (0, 0, 0)])),
+        ({"low": "3", "n0": "0", "n1": "2", "t1": "1.5E13", "s1": "25.0"}, (3, [(0, 0, 0), (2, 15 * 10**12, 25)])),
+        ({}, (None, [(0, 0, 0)] * 2)),
+    ],
+)
+def test_sums_by_ranges_are_whole_numbers_however_they_are_written(row: dict[str, str], said: object) -> None:
+    assert tallies(Page([row], 1, False), 2) == said
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [{}, {}],
+        [{"low": "3", "n0": "2.5"}],
+        [{"low": "3", "n0": "NaN"}],
+        [{"low": "3", "n0": "1E999999999"}],
+        [{"low": "3", "n0": "two"}],
+        [{"low": "3"}],
+        [{"n0": "1"}],
+        [{"low": "3", "n0": "-1"}],
+    ],
+)
+def test_what_cannot_be_sums_by_ranges_is_incomplete(rows: list[dict[str, str]]) -> None:
+    with pytest.raises(IncompleteResponse):
+        tallies(Page(rows, len(rows), False), 2)

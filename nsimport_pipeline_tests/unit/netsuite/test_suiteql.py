@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsimport_pipeline.errors import ConfigurationError, IncompleteResponse
+from nsimport_pipeline.imports.comparing import WAYS
 from nsimport_pipeline.netsuite.suiteql import (
+    COLUMN_LIMIT,
     PAGE_LIMIT,
     Selected,
     boundary_statement,
@@ -21,6 +23,7 @@ from nsimport_pipeline.netsuite.suiteql import (
     key_page_statement,
     page_statement,
     selected,
+    tally_statement,
     there_statement,
     without,
 )
@@ -233,3 +236,14 @@ def test_what_is_deleted_and_what_is_there_are_asked_for_by_id() -> None:
 @pytest.mark.parametrize(("begun", "place"), [(0, "b.place"), (250, "b.place + 250")])
 def test_boundaries_count_what_the_first_batch_has_already(begun: int, place: str) -> None:
     assert f"WHERE MOD({place}, 1000) = 0" in boundary_statement(CATALOG["customer"], 9, 99, begun=begun)
+
+
+def test_a_tally_asks_for_three_sums_of_each_range_and_the_lowest_key() -> None:
+    assert tally_statement(record_type(), [(None, 9)], 613).startswith(
+        "SELECT MIN(t.id) AS low, SUM(CASE WHEN t.id <= 9 THEN 1 ELSE 0 END) AS n0, "
+        "SUM(CASE WHEN t.id <= 9 THEN t.id ELSE 0 END) AS t0, "
+        "SUM(CASE WHEN t.id <= 9 THEN MOD(t.id, 613) * MOD(t.id, 613) ELSE 0 END) AS s0 FROM "
+    )
+    statement = tally_statement(record_type(), [(n, n + 1) for n in range(WAYS)], 613)
+    assert len(sqlglot.parse_one(statement, read="oracle").expressions) <= COLUMN_LIMIT
+    assert statement.endswith(f"t.id > 0 AND t.id <= {WAYS}")
