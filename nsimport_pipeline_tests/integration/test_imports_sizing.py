@@ -75,7 +75,7 @@ def test_an_account_that_is_too_slow_for_full_pages_is_imported_in_smaller_ones(
     assert requests >= 3 + RECORDS // 333
     assert (told[-1].message, told[-1].record_type) == (learnt.reason, "customer")
     assert len(told) < requests / 2
-    assert "were not answered in 1 s" in (told[0].message or "")
+    assert "were not answered in" in (told[0].message or "")
     assert statistics["max_in_flight"] <= 4 * SLOTS
     with bench.engine.connect() as connection:
         facts = store.import_facts(connection, bench.job.import_id)
