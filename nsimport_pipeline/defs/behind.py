@@ -95,23 +95,29 @@ def _made_up_for(pace: Pace, now: datetime) -> list[dg.RunRequest]:
 
 
 def paces(runs: Mapping[str, Runs], tenant: str, now: datetime) -> list[Pace]:
-    """How each schedule of a tenant stands. Raises ConfigurationError if its schedules are wrong."""
-    return [
-        _pace(runs.get(names.schedule(tenant, name), Runs(on=schedule.enabled)), tenant, name, schedule, now)
-        for name, schedule in resources.settings().schedules(tenant).items()
-    ]
+    """How each schedule of a tenant stands. Raises ConfigurationError if its schedules are wrong.
+
+    ``runs``: as ``runs_of_schedules`` has them.
+    """
+    found = []
+    for name, schedule in resources.settings().schedules(tenant).items():
+        seen = runs.get(names.schedule(tenant, name), Runs(on=None))
+        seen = replace(seen, on=schedule.enabled) if seen.on is None else seen
+        found.append(_pace(seen, tenant, name, schedule, now))
+    return found
 
 
 def runs_of_schedules(instance: dg.DagsterInstance) -> dict[str, Runs]:
     """The schedules that a daemon has seen, by their names in Dagster."""
-    states = [state for state in instance.all_instigator_state() if state.instigator_type.value == "SCHEDULE"]
-    ticks = instance.get_batch_ticks([state.selector_id for state in states], limit=1)
     found = {}
-    for state in states:
+    for state in instance.all_instigator_state():
+        if state.instigator_type.value != "SCHEDULE":
+            continue
         began = getattr(state.instigator_data, "start_timestamp", None)
-        last = next(iter(ticks.get(state.selector_id, ())), None)
+        # One by one, by an index: asked for together, all ticks there ever were are ranked.
+        last = next(iter(instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)), None)
         found[state.instigator_name] = Runs(
-            on=state.status.value != "STOPPED",
+            on={"RUNNING": True, "STOPPED": False}.get(state.status.value),
             since=None if began is None else datetime.fromtimestamp(began, UTC),
             tick=None if last is None else Tick(datetime.fromtimestamp(last.timestamp, UTC), _said(last)),
         )

@@ -46,7 +46,8 @@ class Tick:
 class Runs:
     """A schedule as Dagster has it."""
 
-    on: bool
+    on: bool | None
+    """None: nobody has switched it on or off there, so its settings decide."""
     since: datetime | None = None
     """When a daemon first saw it switched on; None if none has."""
     tick: Tick | None = None
@@ -159,7 +160,7 @@ def judge(
     moments_reached = [at for at in tables.reached.values() if at is not None]
     until = min(moments_reached) if len(moments_reached) == len(tables.reached) > 0 else None
     known |= {"due_at": due, "in_step_until": until}
-    begins = runs.on and tables.switch.on
+    begins = bool(runs.on) and tables.switch.on
     if begins:
         known["owed"] = _owed(schedule, runs.tick, known["next_at"], tables.reached, now)
     if not late and begins:
