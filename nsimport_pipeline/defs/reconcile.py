@@ -174,8 +174,8 @@ def register_partitions(
         name = names.partition_set(tenant.name, record_type)
         with read_only(engine).connect() as connection:
             pinned = [key_range.partition_key for key_range in store.pinned_ranges(connection, record_type)]
-        known = instance.get_dynamic_partitions(name)
-        surplus, missing = sorted(set(known) - set(pinned)), [key for key in pinned if key not in set(known)]
+        known = set(instance.get_dynamic_partitions(name))
+        surplus, missing = sorted(known - set(pinned)), [key for key in pinned if key not in known]
         for key in surplus:
             instance.delete_dynamic_partition(name, key)
         if missing:

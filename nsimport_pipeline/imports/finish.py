@@ -103,7 +103,7 @@ def take_checks_of_changes(
     """
     with read_only(engine).connect() as connection:
         rejected, _ = store.rejected_of(connection, import_id, record_type.name)
-        records = sum(partition.expected for partition in store.pinned_ranges(connection, record_type.name))
+        records = store.pinned_records(connection, record_type.name)
         return [
             judge_rejected(rejected, max(records, rejected), rejected_share),
             _partitions(connection, import_id, record_type.name),

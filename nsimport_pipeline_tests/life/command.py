@@ -56,7 +56,8 @@ def report(seed: int, events: int, story: Story) -> list[str]:
     return [
         f"seed {seed}: {events} events, imports: {imports}, in {story.seconds / 60:.1f} minutes",
         f"  {story.requests:,} requests ({answers}; 0: no answer)",
-        f"  {story.rows_read:,} rows read, {story.rows_written:,} written, {story.deleted:,} deleted",
+        f"  {story.rows_read:,} rows read, {story.rows_written:,} written, {story.deleted:,} deleted,"
+        f" {story.swept:,} more in {story.sweeps} sweeps",
         f"  tables equal to NetSuite's at {story.looks} quiet moments, {story.rows_compared:,} rows compared"
         if not story.problems
         else "  NOT EQUAL:",

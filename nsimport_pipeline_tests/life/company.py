@@ -14,7 +14,7 @@ from random import Random
 from nsimport_pipeline.record_types.criteria import load_catalog
 from nsimport_pipeline.simulator.process import SimulatorProcess
 from nsimport_pipeline_tests.acceptance.reference import read_suiteql
-from nsimport_pipeline_tests.life.events import Event
+from nsimport_pipeline_tests.life.events import SWEPT, Event
 
 CATALOG = load_catalog()
 TABLES = {"customer": "customer", "non_inventory_item": "item", "sales_order": "transaction", "invoice": "transaction"}
@@ -53,6 +53,8 @@ class Company:
         self.records = {name: self._ids(name) for name in TABLES}
         self.gone: dict[str, list[int]] = {name: [] for name in TABLES}
         """Deleted records that may come back."""
+        self.untold: set[int] = set()
+        """Records of the type that is swept that went or came back without a word, since it was last swept."""
         self.ever: dict[str, set[int]] = {name: set(ids) for name, ids in self.records.items()}
         self.lines = self._lines()
         self.links = [
@@ -63,7 +65,6 @@ class Company:
         self._top_line = self._highest("uniquekey", "transactionline")
         self._spare: dict[str, list[int]] = {table: [] for table in TABLES.values()}
         """Ids below the highest one that no record has had: for what was begun before others and is committed later."""
-        self._line_ids: dict[int, int] = {}
         simulator.sql(
             *(f"CREATE TABLE gone_{t} AS SELECT * FROM {t} WHERE false" for t in {*TABLES.values(), "transactionline"})
         )
@@ -91,7 +92,7 @@ class Company:
                 yield self._change_lines(random, keys, stamp)
             case "line add":
                 orders = self._orders(random, min(event.count, 5))
-                yield from (self._new_lines(random, order, order, self.lines[order][-1:], stamp) for order in orders)
+                yield from (self._new_lines(random, [order], self.lines[order][-1:], stamp) for order in orders)
             case "line remove":
                 for order in self._orders(random, min(event.count, 5), least=3):
                     key = self.lines[order].pop()
@@ -118,19 +119,20 @@ class Company:
 
     def _insert(self, random: Random, name: str, event: Event, stamp: str) -> Iterable[str]:
         table = TABLES[name]
-        pattern = random.choice(self.records[name])
-        for new in self._new_ids(random, table, min(event.count, 40 if table == "transaction" else 700), event.late):
-            column = COLUMNS[table][0]
-            yield (
-                f"INSERT INTO {table} BY NAME SELECT * REPLACE ({new} AS id, {_text(random)} AS {column}, {stamp} AS"
-                f" lastmodifieddate) FROM {table} WHERE id = {pattern}"
-            )
-            self.records[name].append(new)
-            self.ever[name].add(new)
-            if table == "transaction":
-                self.lines[new] = []
-                yield self._new_lines(random, pattern, new, self.lines[pattern], stamp)
-        self.records[name].sort()
+        pattern, column = random.choice(self.records[name]), COLUMNS[table][0]
+        new = self._new_ids(random, table, min(event.count, 40) if table == "transaction" else event.count, event.late)
+        if not new:
+            return
+        yield (
+            f"INSERT INTO {table} BY NAME SELECT t.* REPLACE (n.id AS id, {_text(random)} AS {column}, {stamp} AS"
+            f" lastmodifieddate) FROM {table} t, (SELECT unnest({new}) AS id) n WHERE t.id = {pattern}"
+        )
+        self.records[name] = sorted({*self.records[name], *new})
+        self.ever[name] |= set(new)
+        if table == "transaction":
+            keys = self.lines[pattern]
+            self.lines |= {order: [] for order in new}
+            yield self._new_lines(random, new, keys, stamp)
 
     def _delete(self, random: Random, name: str, event: Event, stamp: str) -> Iterable[str]:
         table = TABLES[name]
@@ -141,16 +143,23 @@ class Company:
         among = _numbers(ids)
         self.records[name] = sorted(set(self.records[name]) - set(ids))
         self.gone[name] = sorted({*self.gone[name], *ids})
-        yield (
-            "INSERT INTO deletedrecord BY NAME SELECT (SELECT coalesce(max(id), 0) FROM deletedrecord) + row_number()"
-            f" OVER () AS id, id AS recordid, '{table}' AS type, {stamp} AS deleteddate FROM {table}"
-            f" WHERE id IN ({among})"
-        )
+        if name == SWEPT:
+            self.untold |= set(ids)
+        else:
+            yield self._deleted_record(table, among, stamp)
         if table == "transaction":
             yield f"INSERT INTO gone_transactionline SELECT * FROM transactionline WHERE transaction IN ({among})"
             yield f"DELETE FROM transactionline WHERE transaction IN ({among})"
         yield f"INSERT INTO gone_{table} SELECT * FROM {table} WHERE id IN ({among})"
         yield f"DELETE FROM {table} WHERE id IN ({among})"
+
+    @staticmethod
+    def _deleted_record(table: str, among: str, stamp: str) -> str:
+        return (
+            "INSERT INTO deletedrecord BY NAME SELECT (SELECT coalesce(max(id), 0) FROM deletedrecord) + row_number()"
+            f" OVER () AS id, id AS recordid, '{table}' AS type, {stamp} AS deleteddate FROM {table}"
+            f" WHERE id IN ({among})"
+        )
 
     def _undelete(self, random: Random, name: str, event: Event, stamp: str) -> Iterable[str]:
         table, ids = TABLES[name], self._some(random, self.gone[name], event.count)
@@ -159,7 +168,10 @@ class Company:
         among = _numbers(ids)
         self.gone[name] = sorted(set(self.gone[name]) - set(ids))
         self.records[name] = sorted({*self.records[name], *ids})
-        back = f"SELECT * REPLACE ({stamp} AS lastmodifieddate) FROM gone_{table} WHERE id IN ({among})"
+        untold = name == SWEPT and random.random() < 0.5
+        self.untold |= set(ids) if untold else set()
+        moment = "lastmodifieddate" if untold else stamp
+        back = f"SELECT * REPLACE ({moment} AS lastmodifieddate) FROM gone_{table} WHERE id IN ({among})"
         yield f"INSERT INTO {table} {back}"
         yield f"DELETE FROM gone_{table} WHERE id IN ({among})"
         if table == "transaction":
@@ -172,17 +184,21 @@ class Company:
             f" linelastmodifieddate = {stamp} WHERE uniquekey IN ({_numbers(keys)})"
         )
 
-    def _new_lines(self, random: Random, pattern: int, order: int, keys: Sequence[int], stamp: str) -> str:
-        """Lines of ``order``, like those of ``pattern`` with these keys."""
-        first = self._top_line + random.randrange(1, 4)
-        self._top_line = first + len(keys)
-        self.lines[order] += range(first, first + len(keys))
-        line = self._line_ids[order] = self._line_ids.get(order, 1000) + len(keys)
-        number = "row_number() OVER (ORDER BY uniquekey)"
+    def _new_lines(self, random: Random, orders: Sequence[int], keys: Sequence[int], stamp: str) -> str:
+        """Lines like those with these keys, for each of ``orders``."""
+        firsts = []
+        for order in orders:
+            firsts.append(self._top_line + random.randrange(1, 4))
+            self._top_line = firsts[-1] + len(keys)
+            self.lines[order] += range(firsts[-1], firsts[-1] + len(keys))
+        number = (
+            "(SELECT *, row_number() OVER (ORDER BY uniquekey) AS place FROM transactionline"
+            f" WHERE uniquekey IN ({_numbers(keys)}))"
+        )
         return (
-            f"INSERT INTO transactionline BY NAME SELECT * REPLACE ({order} AS transaction, {first} - 1 + {number} AS"
-            f" uniquekey, {line} + {number} AS id, {stamp} AS linelastmodifieddate) FROM transactionline"
-            f" WHERE uniquekey IN ({_numbers(keys)})"
+            "INSERT INTO transactionline BY NAME SELECT l.* EXCLUDE (place) REPLACE (o.parent AS transaction,"
+            f" o.first - 1 + place AS uniquekey, o.first % 100000 + place AS id, {stamp} AS linelastmodifieddate)"
+            f" FROM {number} l, (SELECT unnest({list(orders)}) AS parent, unnest({firsts}) AS first) o"
         )
 
     def _new_links(self, random: Random, count: int) -> str:

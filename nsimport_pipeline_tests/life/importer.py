@@ -18,6 +18,7 @@ from nsimport_pipeline.errors import ImportFailure
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.batch import RetryLog, Step, Workshop
 from nsimport_pipeline.imports.columns import Columns
+from nsimport_pipeline.imports.comparing import MODULI
 from nsimport_pipeline.imports.derived import plan_derived, record_failure
 from nsimport_pipeline.imports.execute import Throttle, execute
 from nsimport_pipeline.imports.finish import take_checks, take_checks_of_changes
@@ -26,6 +27,7 @@ from nsimport_pipeline.imports.settle import settle
 from nsimport_pipeline.imports.snapshot import Rules
 from nsimport_pipeline.imports.start import Request, abandon, open_import, write_plan
 from nsimport_pipeline.imports.states import ImportState
+from nsimport_pipeline.imports.sweep import sweep
 from nsimport_pipeline.netsuite.client import NetSuiteClient
 from nsimport_pipeline.netsuite.suiteql import selected
 from nsimport_pipeline.settings import Tenant
@@ -86,6 +88,15 @@ class Importer:
             return Done(job.import_id, ImportState.FAILED, str(failure))
         meanwhile()
         return self._carry_out(job)
+
+    def sweep(self, name: str) -> int:
+        """Sweep a record type; how many rows were found to be gone. Raises ImportFailure."""
+        record_type = resources.record_type(self.tenant, name)
+        done = sweep(
+            self.engine, record_type, client=self.client, overlap=timedelta(seconds=self.tenant.overlap),
+            modulus=MODULI[0], now=self.now,
+        )  # fmt: skip
+        return done.deleted
 
     def close(self) -> None:
         self.client.close()

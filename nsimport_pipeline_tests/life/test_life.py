@@ -27,6 +27,7 @@ def test_hours_of_a_company_s_life_arrive_exactly(mysql_url: str, tmp_path: Path
     assert story.looks >= 5
     assert story.rows_written > BULK
     assert story.deleted
+    assert story.sweeps >= 2
     assert set(story.statuses) > {"200"}
 
 
@@ -44,6 +45,8 @@ def test_a_week_has_everything_in_it_and_ends_quietly() -> None:
     for change in (SPRING, AUTUMN):
         around = {event.at - change for event in events}
         assert {timedelta(seconds=n) for n in (-1, 0, 1)} <= around
+    # Eight midnights, after the months with little, and at both ends.
+    assert [step.look for step in steps if step.sweep] == [True] * 11
     gaps = [later.at - one.at for one, later in pairwise(steps)]
     assert len(steps) >= 672
     assert [gap for gap in gaps if gap != timedelta(minutes=15)] == [max(gaps)]

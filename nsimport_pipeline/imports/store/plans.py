@@ -322,3 +322,10 @@ def pinned_ranges(
         for row in connection.execute(statement).mappings()
         if wanted is None or row["partition_key"] in wanted
     ]
+
+
+def pinned_records(connection: Connection, record_type: str) -> int:
+    """How many records the partitions of a record type had when they were planned, all together."""
+    table = partition_ranges
+    statement = select(func.sum(table.c.expected)).where(table.c.record_type == record_type)
+    return int(connection.execute(statement).scalar() or 0)
