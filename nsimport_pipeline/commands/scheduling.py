@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import click
-from rich.table import Table
+from rich.table import Column, Table
 
 from nsimport_pipeline.commands.options import console, json_option, print_json, tenant_option
 from nsimport_pipeline.commands.session import dagster_instance
@@ -58,7 +58,8 @@ def _look(runs: Mapping[str, Runs], tenant: str, now: datetime) -> list[Pace] | 
 
 
 def _print(found: list[Pace]) -> None:
-    table = Table("schedule", "mode", "cron", "state", "next", "in step until", "last tick", box=None)
+    name = Column("schedule", no_wrap=True)
+    table = Table(name, "mode", "cron", "state", "next", "in step until", "last tick", box=None)
     for pace in found:
         tick = pace.last_tick
         table.add_row(

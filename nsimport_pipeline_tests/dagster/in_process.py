@@ -22,6 +22,7 @@ import sqlalchemy as sa
 import yaml
 
 from nsimport_pipeline.cli import run
+from nsimport_pipeline.commands.options import console
 from nsimport_pipeline.commands.session import dagster_instance
 from nsimport_pipeline.defs import resources
 from nsimport_pipeline.defs.assets import record_type_asset
@@ -62,7 +63,8 @@ class InProcess:
     def __post_init__(self) -> None:
         self.patch.setenv("DAGSTER_HOME", str(self.directory / "home"))
         self.patch.setenv("NSIMPORT_TENANTS", str(self.directory / "tenants.yaml"))
-        self.patch.setenv("COLUMNS", "400")
+        # Not by COLUMNS: the console is made once, by whichever test comes first.
+        self.patch.setattr(console, "width", 400)
 
     def tenant(self, name: str = "acme", **more: Any) -> str:
         """Describe a tenant, or describe it anew; a SQLite warehouse of its own if none is given."""
