@@ -266,7 +266,8 @@ def clear_vanished(instance: dg.DagsterInstance, waiting: Mapping[str, Sequence[
     Their imports stay as they are in the database that nobody knows now; with the tenant they come back, cancelled.
     Returns what was mended.
     """
-    gone = {tenant: runs for tenant, runs in waiting.items() if tenant not in resources.settings().tenant_names}
+    known = set(resources.settings().tenant_names) if waiting else set()
+    gone = {tenant: runs for tenant, runs in waiting.items() if tenant not in known}
     for run in (run for runs in gone.values() for run in runs):
         end_run(instance, run.run_id)
     return [

@@ -107,9 +107,10 @@ class _Run:
         self._look_at_parents(job)
         place = (job.import_id, self.record_type.name, self.context.partition_keys)
         with self.engine.begin() as connection:
-            store.complete_counted(connection, store.batches_of(connection, *place), self.context.run_id, _now())
-        with read_only(self.engine).connect() as connection:
             batches = store.batches_of(connection, *place)
+            if store.complete_counted(connection, batches, self.context.run_id, _now()):
+                batches = store.batches_of(connection, *place)
+        with read_only(self.engine).connect() as connection:
             below = store.unfinished_below(connection, job.import_id, batches[0].level) if batches else 0
             done_before = [(b, store.batch_stats(connection, b)) for b in batches if b.state is BatchState.COMPLETED]
             # Lower levels are settled by now.

@@ -18,6 +18,7 @@ from nsimport_pipeline.defs.tenants import asking, open_tenant
 from nsimport_pipeline.errors import AccessDenied, ConfigurationError, ImportFailure, NotAnswering, RefusedError
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.comparing import MODULI
+from nsimport_pipeline.imports.progress import iso
 from nsimport_pipeline.imports.records import Sweep
 from nsimport_pipeline.imports.sweep import Family, sweep
 from nsimport_pipeline.settings import Tenant
@@ -132,8 +133,8 @@ def document(one: Sweep) -> dict[str, Any]:
     """A sweep as ``--json`` shows it."""
     return {
         "record_type": one.record_type,
-        "started_at": _iso(one.started_at),
-        "finished_at": _iso(one.finished_at),
+        "started_at": iso(one.started_at),
+        "finished_at": iso(one.finished_at),
         "requests": one.requests,
         "compared": one.compared,
         "deleted": one.deleted,
@@ -141,10 +142,6 @@ def document(one: Sweep) -> dict[str, Any]:
         "drifted": one.drifted,
         "failure": one.failure,
     }
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if moment else None
 
 
 def _now() -> datetime:

@@ -62,8 +62,8 @@ def status(
         "reason": _reason(connection, job, types, waves, circuit, stuck, now)
         if is_open
         else _ending(job, types, counts),
-        "created_at": _iso(job.created_at),
-        "finished_at": _iso(job.finished_at),
+        "created_at": iso(job.created_at),
+        "finished_at": iso(job.finished_at),
         "progress": _progress(job, expected, settled),
         "records_per_second": round(rate, 1),
         "eta_seconds": _time_left(job, types, counts, recent[1], now, slots) if is_open else 0,
@@ -204,7 +204,7 @@ def _sweep_status(sweep: Sweep | None) -> Status | None:
     if sweep is None:
         return None
     found = {"deleted": sweep.deleted, "missing": sweep.missing, "drifted": sweep.drifted}
-    return {"at": _iso(sweep.finished_at), **found, "failure": sweep.failure}
+    return {"at": iso(sweep.finished_at), **found, "failure": sweep.failure}
 
 
 def _by_state(rows: Iterable[RowMapping]) -> dict[str, int]:
@@ -246,19 +246,20 @@ def _wave_status(wave: Wave, counts: Iterable[RowMapping], stuck: tuple[int, dat
         "failed": own["failed"],
         "retried": wave.retried,
         "stuck": stuck is not None and stuck[0] == wave.number,
-        "dispatched_at": _iso(wave.dispatched_at),
-        "completed_at": _iso(wave.completed_at),
+        "dispatched_at": iso(wave.dispatched_at),
+        "completed_at": iso(wave.completed_at),
     }
 
 
 def _circuit_status(circuit: Circuit) -> Status:
     return {
         "state": circuit.state.value,
-        "since": _iso(circuit.opened_at),
-        "next_probe_at": _iso(circuit.next_probe_at),
+        "since": iso(circuit.opened_at),
+        "next_probe_at": iso(circuit.next_probe_at),
         "failed_probes": circuit.probes,
     }
 
 
-def _iso(moment: datetime | None) -> str | None:
+def iso(moment: datetime | None) -> str | None:
+    """A moment as the documents of ``--json`` have it: UTC, to the millisecond."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if moment else None
