@@ -18,12 +18,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Engine
 
-from nsimport_pipeline.settings import Tenant
 from nsimport_pipeline.simulator.options import SimulatorOptions
 from nsimport_pipeline.simulator.process import SimulatorProcess
 from nsimport_pipeline.warehouse.engine import make_engine
 from nsimport_pipeline_tests.benchmarks.imports import database
 from nsimport_pipeline_tests.life.importer import Importer
+from nsimport_pipeline_tests.simulated_tenant import simulated_tenant
 
 RECORD_TYPE, TABLE = "inventory_item", "item"
 CHANGED = 50
@@ -74,7 +74,13 @@ def _measure(size: int) -> Iterator[Measured]:
             def wait(seconds: timedelta) -> None:
                 moment[0] += seconds
 
-            importer = Importer(engine, _tenant(simulator), [RECORD_TYPE], now=lambda: moment[0], wait=wait)
+            importer = Importer(
+                engine,
+                simulated_tenant(simulator, timezone=simulator.options.timezone, slots=2),
+                [RECORD_TYPE],
+                now=lambda: moment[0],
+                wait=wait,
+            )
 
             def at(later: timedelta) -> None:
                 moment[0] = BEGAN + later
@@ -142,17 +148,3 @@ def _watched(engine: Engine) -> Iterator[list[int]]:
         yield counted
     finally:
         sa.event.remove(engine, "after_cursor_execute", after)
-
-
-def _tenant(simulator: SimulatorProcess) -> Tenant:
-    return Tenant.model_validate(
-        {
-            "name": "acme",
-            "account": simulator.options.account,
-            "base_url": simulator.base_url,
-            "auth": simulator.credentials.tba,
-            "warehouse_url": "sqlite://",
-            "timezone": simulator.options.timezone,
-            "slots": 2,
-        }
-    )

@@ -34,13 +34,13 @@ from nsimport_pipeline.imports.sweep import sweep
 from nsimport_pipeline.netsuite.client import NetSuiteClient
 from nsimport_pipeline.netsuite.suiteql import changed_within, selected
 from nsimport_pipeline.record_types.criteria import load_catalog
-from nsimport_pipeline.settings import Tenant
 from nsimport_pipeline.simulator.options import SimulatorOptions
 from nsimport_pipeline.simulator.process import SimulatorThread
 from nsimport_pipeline.warehouse.deletes import live_among
 from nsimport_pipeline.warehouse.engine import make_engine
 from nsimport_pipeline.warehouse.migrate import ensure_control_tables
 from nsimport_pipeline.warehouse.schema import ensure_table, target_table
+from nsimport_pipeline_tests.simulated_tenant import simulated_tenant
 
 CATALOG = load_catalog()
 CUSTOMER = CATALOG["customer"]
@@ -59,14 +59,7 @@ class Bench:
     def __init__(self, engine: Engine, simulator: SimulatorThread) -> None:
         self.engine = engine
         self.simulator = simulator
-        document: dict[str, Any] = {
-            "name": "acme",
-            "account": simulator.options.account,
-            "base_url": simulator.base_url,
-            "auth": simulator.credentials.tba,
-            "warehouse_url": "sqlite://",
-        }
-        self.tenant = Tenant.model_validate(document)
+        self.tenant = simulated_tenant(simulator)
         self.client = NetSuiteClient(self.tenant)
         self.number = 0
         self.types = dict(CATALOG)

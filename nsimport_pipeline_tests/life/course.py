@@ -17,13 +17,13 @@ from sqlalchemy import Engine
 from nsimport_pipeline.errors import ImportFailure
 from nsimport_pipeline.imports.states import ImportState
 from nsimport_pipeline.record_types.criteria import load_catalog
-from nsimport_pipeline.settings import Tenant
 from nsimport_pipeline.simulator.options import SimulatorOptions
 from nsimport_pipeline.simulator.process import SimulatorProcess
 from nsimport_pipeline_tests.acceptance.reference import Row, differences, expected_rows, stored_value
 from nsimport_pipeline_tests.life.company import Company
 from nsimport_pipeline_tests.life.events import SWEPT, Life, Step
 from nsimport_pipeline_tests.life.importer import Done, Importer
+from nsimport_pipeline_tests.simulated_tenant import simulated_tenant
 
 CATALOG = load_catalog()
 RECORD_TYPES = (
@@ -69,21 +69,6 @@ def options(**more: Any) -> SimulatorOptions:
     return SimulatorOptions(rows=ROWS | more.pop("rows", {}), **more)
 
 
-def tenant_of(simulator: SimulatorProcess, overlap: timedelta) -> Tenant:
-    document = {
-        "name": "acme",
-        "account": simulator.options.account,
-        "base_url": simulator.base_url,
-        "auth": simulator.credentials.tba,
-        "warehouse_url": "sqlite://",
-        "timezone": simulator.options.timezone,
-        "slots": 1,
-        "overlap": int(overlap.total_seconds()),
-        "retry_attempts": 6,
-    }
-    return Tenant.model_validate(document)
-
-
 class Course:
     """One company, one database, and the time."""
 
@@ -96,9 +81,14 @@ class Course:
         """The ids that each table had at a look."""
         self._now = life.begins
         """By NetSuite's clock."""
-        self.importer = Importer(
-            engine, tenant_of(simulator, overlap), RECORD_TYPES, now=lambda: self._now + OURS_AHEAD, wait=self._wait
+        tenant = simulated_tenant(
+            simulator,
+            timezone=simulator.options.timezone,
+            slots=1,
+            overlap=int(overlap.total_seconds()),
+            retry_attempts=6,
         )
+        self.importer = Importer(engine, tenant, RECORD_TYPES, now=lambda: self._now + OURS_AHEAD, wait=self._wait)
 
     def run(self) -> Story:
         """Everything, to the end or to the first moment at which something is wrong."""
