@@ -74,7 +74,7 @@ def materialize(context: dg.AssetExecutionContext, tenant_name: str, record_type
         run = _Run(context, tenant, record_type)
         yield from run.events() if context.selected_asset_keys else run.checks.alone()
     except (NsimportError, SQLAlchemyError) as error:
-        raise failed_run(f"{tenant_name}/{record_type_name}", error, context.run_tags.get(names.IMPORT)) from None
+        raise failed_run(f"{tenant_name}/{record_type_name}", error, context.run.tags.get(names.IMPORT)) from None
 
 
 class _Run:
@@ -95,20 +95,20 @@ class _Run:
         self.checks = TypeChecks(context, tenant, record_type, self.engine)
 
     def events(self) -> Iterator[StepEvent]:
-        show_life(self.context.instance, self.context.run_id)
+        show_life(self.context.instance, self.context.run.run_id)
         _prepare_process()
         ensure_control_tables(self.engine)
         for change in ensure_table(self.engine, self.record_type):
             self.context.log.info(str(change))
         job = self._job()
         if job is None:
-            self.context.log.warning(f"import {self.context.run_tags[names.IMPORT]} is over: nothing is done")
+            self.context.log.warning(f"import {self.context.run.tags[names.IMPORT]} is over: nothing is done")
             return
         self._look_at_parents(job)
         place = (job.import_id, self.record_type.name, self.context.partition_keys)
         with self.engine.begin() as connection:
             batches = store.batches_of(connection, *place)
-            if store.complete_counted(connection, batches, self.context.run_id, _now()):
+            if store.complete_counted(connection, batches, self.context.run.run_id, _now()):
                 batches = store.batches_of(connection, *place)
         with read_only(self.engine).connect() as connection:
             below = store.unfinished_below(connection, job.import_id, batches[0].level) if batches else 0
@@ -146,7 +146,7 @@ class _Run:
     def _work(
         self, job: ImportJob, work: list[Batch], shop: Workshop, throttle: Throttle
     ) -> Iterator[dg.AssetMaterialization]:
-        slots = PoolSlots(self.context.instance, self.tenant.name, self.context.run_id)
+        slots = PoolSlots(self.context.instance, self.tenant.name, self.context.run.run_id)
         told = time.monotonic()
 
         def closing() -> None:
@@ -179,7 +179,7 @@ class _Run:
 
         None if its import is over: it was cancelled while the run was on its way.
         """
-        import_id = self.context.run_tags.get(names.IMPORT)
+        import_id = self.context.run.tags.get(names.IMPORT)
         with read_only(self.engine).connect() as connection:
             job = store.find_job(connection, import_id) if import_id else None
         if job is not None and job.state in ACTIVE_IMPORTS:
@@ -188,10 +188,10 @@ class _Run:
             return None
         require_on(self.engine, self.tenant)
         now = _now()
-        import_id = new_import_id(self.tenant.name, now, self.context.run_id[:8])
+        import_id = new_import_id(self.tenant.name, now, self.context.run.run_id[:8])
         # Tagged first: an import without a run would look left behind.
         own = {names.IMPORT: import_id, names.WAVE: "1", names.RUN: "1"}
-        self.context.instance.add_run_tags(self.context.run_id, own)
+        self.context.instance.add_run_tags(self.context.run.run_id, own)
         return manual_import(
             self.engine,
             self.tenant,
@@ -231,7 +231,7 @@ class _Run:
                 lambda found: record_left_out(self.engine, job.import_id, self.record_type.name, found, _now()),
             ),
             retries=retries,
-            run_id=self.context.run_id,
+            run_id=self.context.run.run_id,
             timezone=ZoneInfo(self.tenant.timezone),
             date_format=self.tenant.date_format,
             store_raw=self.tenant.store_raw,
@@ -248,7 +248,7 @@ class _Run:
             raise Interrupted
 
     def _tell_progress(self) -> None:
-        self.context.instance.add_run_tags(self.context.run_id, {names.DONE: str(self.done)})
+        self.context.instance.add_run_tags(self.context.run.run_id, {names.DONE: str(self.done)})
 
     def _materializations(self, job: ImportJob, batch: Batch, stats: BatchStats) -> list[dg.AssetMaterialization]:
         return batch_materializations(self.key, job.import_id, batch, stats, self.partial_parents)

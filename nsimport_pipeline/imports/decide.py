@@ -262,10 +262,16 @@ def _dispatched_runs(wave: Wave, members: Iterable[Batch]) -> list[RunSpec]:
 
 
 def _finish_import(snapshot: Snapshot) -> Iterable[Action]:
-    uncounted = _uncounted(snapshot)
-    # The run that settles a record type's last batch counts it; only when none is left is that looked after.
-    if uncounted and (snapshot.runs is None or any(not run.ended for run in snapshot.runs)):
+    unchecked = _unchecked(snapshot)
+    # The run that settles a record type's last batch counts and checks it; only when none is left is that looked after.
+    if unchecked and (snapshot.runs is None or any(not run.ended for run in snapshot.runs)):
         return
+    # Where batches failed it is known that something is missing.
+    uncounted = {
+        name: max(members, key=lambda batch: batch.range.number)
+        for name, members in unchecked.items()
+        if all(batch.state is BatchState.COMPLETED for batch in members)
+    }
     again = tuple(batch for batch in uncounted.values() if batch.attempts <= snapshot.job.retry_attempts)
     if again:
         levels = {batch.record_type: batch.level for batch in again}
@@ -301,23 +307,18 @@ def _unfinished(failed: int, cancelled: int, incomplete: list[str], uncounted: l
     return None
 
 
-def _uncounted(snapshot: Snapshot) -> dict[str, Batch]:
-    """Record types that are all in without a final count, with the last batch of each.
+def _unchecked(snapshot: Snapshot) -> dict[str, list[Batch]]:
+    """The batches of each record type that nobody has compared with NetSuite yet.
 
-    Partitions launched by hand are not counted, and where batches failed it is known that something is missing.
+    Partitions launched by hand are not compared.
     """
     if snapshot.job.origin == "manual":
         return {}
     members: dict[str, list[Batch]] = defaultdict(list)
     for batch in snapshot.batches:
         members[batch.record_type].append(batch)
-    return {
-        plan.record_type: max(members[plan.record_type], key=lambda batch: batch.range.number)
-        for plan in snapshot.types
-        if plan.in_sync is None
-        and members[plan.record_type]
-        and all(batch.state is BatchState.COMPLETED for batch in members[plan.record_type])
-    }
+    unchecked = (plan.record_type for plan in snapshot.types if plan.in_sync is None)
+    return {record_type: members[record_type] for record_type in unchecked if members[record_type]}
 
 
 def _release(snapshot: Snapshot) -> Iterable[Action]:

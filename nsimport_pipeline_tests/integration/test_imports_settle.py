@@ -539,6 +539,29 @@ def test_an_import_whose_count_can_never_be_taken_does_not_end_as_completed(engi
     assert len(world.runs) == 4
 
 
+def test_an_import_with_failed_batches_ends_only_after_the_run_that_compares_it_with_netsuite(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 2)], retry_attempts=0).plan()
+    world.tick()
+    (run,) = world.alive()
+    world.begin(run)
+    for partition in ("0", "1000"):
+        batch = world.claim(run)
+        assert batch is not None
+        if partition == "0":
+            world.complete(run, batch)
+        else:
+            world.fail(run, batch, Category.TIMEOUT)
+    assert world.finished
+
+    # A tick between the last batch and the comparison; a run that dies there is not waited for.
+    world.tick()
+    assert world.job.state is ImportState.RUNNING
+    world.end(run)
+    assert world.job.state is ImportState.COMPLETED_WITH_FAILURES
+    with engine.connect() as connection:
+        assert [plan.in_sync is not None for plan in store.type_plans(connection, world.id)] == [True]
+
+
 # ---------------------------------------------------------------- steering
 
 

@@ -54,7 +54,9 @@ def test_nothing_begins_in_quiet_hours_or_beside_another_import(
 ) -> None:
     quiet = [] if begin == end else [f"{begin}-{end}"]
     now = moment.replace(tzinfo=UTC)
-    reason = due(schedule(quiet_hours=quiet), Found(ON if on else OFF, TAKEN if taken else None), now)
+    # Every minute: a schedule whose ticks are all in quiet hours is refused.
+    each_minute = schedule(cron="* * * * *", quiet_hours=quiet)
+    reason = due(each_minute, Found(ON if on else OFF, TAKEN if taken else None), now)
     local = f"{now.astimezone(ZoneInfo('America/Los_Angeles')):%H:%M}"
     within = bool(quiet) and (begin <= local < end if begin < end else not end <= local < begin)
     assert (reason is None) == (on and not taken and not within)
