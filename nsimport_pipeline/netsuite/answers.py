@@ -32,7 +32,6 @@ class Page:
 
     items: list[Row]
     total_results: int
-    has_more: bool
     attempts: int = 1
     waited_seconds: float = 0.0
 
@@ -71,8 +70,11 @@ def parse_page(body: bytes, limit: int, offset: int) -> Page:
     expected = max(0, min(limit, total - offset))
     if len(items) != expected or document.get("count", expected) != expected:
         raise IncompleteResponse(f"NetSuite sent {len(items)} rows where its totalResults of {total} means {expected}")
+    # Only so is it seen that the total after a full page is too small. A false hasMore may come too soon: no matter.
+    if document.get("hasMore") is True and total <= offset + limit:
+        raise IncompleteResponse(f"NetSuite says that there is more after all of its totalResults of {total}")
     lowered = _Lowered()
-    return Page([_row(item, lowered) for item in items], total, bool(document.get("hasMore", total > offset + limit)))
+    return Page([_row(item, lowered) for item in items], total)
 
 
 def key_count(page: Page, *, distinct: bool = True) -> KeyCount:

@@ -266,8 +266,8 @@ def check_page(
     """Raise IncompleteResponse unless ``items`` can be all of ``low < key <= high``, or its first ``limit`` rows.
 
     There must be as many as ``total_results`` says (or ``limit``, if it says more), with integer keys that strictly
-    ascend inside the range. ``hasMore`` is not believed. With ``parent`` the range is one of parents, and parent and
-    key together ascend, from ``after`` on.
+    ascend inside the range. With ``parent`` the range is one of parents, and parent and key together ascend, from
+    ``after`` on. ``hasMore``, which may be false too soon, is looked at in ``parse_page`` alone.
     """
     expected = min(total_results, limit)
     if len(items) != expected:

@@ -53,7 +53,7 @@ class Account:
         else:
             size = int(re.search(r"MOD\(b\.place, (\d+)\)", statement)[1])  # type: ignore[index]
             items = [{"last_key": str(key)} for key in keys[size - 1 :: size]]
-        return Page(items[:limit], len(items), len(items) > limit)
+        return Page(items[:limit], len(items))
 
 
 def assert_covers(planned: PlannedType, keys: Sequence[int], size: int) -> None:
@@ -269,7 +269,7 @@ class Lines:
             size = int(re.search(r"MOD\(b\.place, (\d+)\)", statement)[1])  # type: ignore[index]
             places = range(size, len(lines) + 1, size)
             items = [{"last_key": str(lines[place - 1][0]), "place": str(place)} for place in places]
-        return Page(items[:limit], len(items), len(items) > limit)
+        return Page(items[:limit], len(items))
 
 
 @given(st.dictionaries(st.integers(1, 200), st.integers(1, 40), max_size=60), st.integers(1, 30), st.booleans())

@@ -58,7 +58,7 @@ def test_half_a_character_spoils_its_own_row_only(half: bytes) -> None:
 def test_only_the_last_page_may_be_short() -> None:
     body = json.dumps({"items": [{"id": "1"}] * 5, "totalResults": 25}).encode()
 
-    assert not parse_page(body, 10, 20).has_more
+    assert len(parse_page(body, 10, 20).items) == 5
     for offset in (0, 10, 30):
         with pytest.raises(IncompleteResponse):
             parse_page(body, 10, offset)
@@ -71,6 +71,13 @@ def test_has_more_false_is_not_believed_against_the_total() -> None:
         parse_page(body, 1000, 100_000)
 
 
+def test_has_more_is_believed_against_a_total_that_is_too_small() -> None:
+    body = json.dumps({"items": [{"id": "1"}] * 50, "totalResults": 50, "hasMore": True}).encode()
+
+    with pytest.raises(IncompleteResponse, match="there is more after all"):
+        parse_page(body, 50, 0)
+
+
 @pytest.mark.parametrize(
     ("row", "count"),
     [
@@ -79,7 +86,7 @@ def test_has_more_false_is_not_believed_against_the_total() -> None:
     ],
 )
 def test_a_count_is_read(row: dict[str, str], count: KeyCount) -> None:
-    assert key_count(Page([row], 1, False)) == count
+    assert key_count(Page([row], 1)) == count
 
 
 @pytest.mark.parametrize(
@@ -87,7 +94,7 @@ def test_a_count_is_read(row: dict[str, str], count: KeyCount) -> None:
 )
 def test_what_is_no_count_is_incomplete(rows: list[dict[str, str]]) -> None:
     with pytest.raises(IncompleteResponse):
-        key_count(Page(rows, len(rows), False))
+        key_count(Page(rows, len(rows)))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +106,7 @@ def test_what_is_no_count_is_incomplete(rows: list[dict[str, str]]) -> None:
     ],
 )
 def test_sums_by_ranges_are_whole_numbers_however_they_are_written(row: dict[str, str], said: object) -> None:
-    assert tallies(Page([row], 1, False), 2) == said
+    assert tallies(Page([row], 1), 2) == said
 
 
 @pytest.mark.parametrize(
@@ -118,4 +125,4 @@ def test_sums_by_ranges_are_whole_numbers_however_they_are_written(row: dict[str
 )
 def test_what_cannot_be_sums_by_ranges_is_incomplete(rows: list[dict[str, str]]) -> None:
     with pytest.raises(IncompleteResponse):
-        tallies(Page(rows, len(rows), False), 2)
+        tallies(Page(rows, len(rows)), 2)

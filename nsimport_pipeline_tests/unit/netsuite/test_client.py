@@ -70,7 +70,7 @@ def test_rows_come_with_lower_case_keys_and_without_links_and_nulls() -> None:
     with scripted(Answer(body=body)) as server:
         result = client(server).query("SELECT 1")
 
-    assert result == Page([{"id": "7", "isperson": "T", "n": "12", "name": "Ünï"}], 1, False)
+    assert result == Page([{"id": "7", "isperson": "T", "n": "12", "name": "Ünï"}], 1)
 
 
 @pytest.mark.parametrize(("limit", "offset"), [(0, 0), (1001, 0), (10, 5), (10, -10)])

@@ -221,5 +221,5 @@ def test_spoilt_answers_over_http_end_typed_too() -> None:
             except ImportFailure:
                 continue
             read += 1
-            check_rows(Page(fetched.items, len(fetched.items), False), record_type)
+            check_rows(Page(fetched.items, len(fetched.items)), record_type)
     assert 0 < read < len(answers)
