@@ -10,6 +10,7 @@ import pytest
 from nsimport_pipeline.errors import AccessDenied, IncompleteResponse, RecordNotAvailable, ServerError, UnknownColumn
 from nsimport_pipeline.netsuite.client import NetSuiteClient, Row
 from nsimport_pipeline.netsuite.retrying import RetryPolicy
+from nsimport_pipeline.netsuite.sizing import Pace, Sizing
 from nsimport_pipeline.netsuite.suiteql import boundary_statement, count_statement, key_page_statement, selected
 from nsimport_pipeline.record_types.criteria import load_catalog
 from nsimport_pipeline.settings import Tenant
@@ -59,12 +60,12 @@ def ranges(netsuite: NetSuiteClient, size: int) -> list[tuple[int | None, int | 
     return list(zip([None, *lasts], [*lasts, None], strict=True))
 
 
-def everything(netsuite: NetSuiteClient, size: int = 100, threads: int = 4) -> list[Row]:
+def everything(netsuite: NetSuiteClient, size: int = 100, threads: int = 4, page: int = 1000) -> list[Row]:
+    def fetched(ends: tuple[int | None, int | None]) -> list[Row]:
+        return netsuite.fetch_range(CUSTOMER, *ends, COLUMNS, pace=Pace(Sizing(rows=page))).items
+
     with ThreadPoolExecutor(threads) as pool:
-        parts = pool.map(
-            lambda ends: netsuite.fetch_range(CUSTOMER, ends[0], ends[1], COLUMNS).items, ranges(netsuite, size)
-        )
-        return [row for part in parts for row in part]
+        return [row for part in pool.map(fetched, ranges(netsuite, size)) for row in part]
 
 
 @pytest.mark.parametrize("method", ["oauth2", "oauth2_ec", "tba"])
@@ -111,6 +112,15 @@ def test_nothing_is_lost_or_doubled_while_things_go_wrong(
     assert rows == expected
     assert stats["max_in_flight"] <= simulator.options.slots
     assert sum(stats["statuses"].values()) > len(expected) // 50 + 2  # some were asked for more than once
+
+
+def test_a_total_that_is_one_too_small_ends_no_range_after_its_first_page(
+    simulator: SimulatorThread, connect: Connect
+) -> None:
+    with connect() as netsuite:
+        expected = everything(netsuite)
+        simulator.set_faults("wrongtotal:0.3=-1")
+        assert everything(netsuite, size=51, page=50) == expected
 
 
 def test_tokens_taken_back_are_replaced_once_for_all_threads(simulator: SimulatorThread, connect: Connect) -> None:
