@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -144,9 +145,9 @@ class Installation:
     def fresh_database(self, kind: str, name: str) -> Iterator[str]:
         """The URL of a new, empty database; it stays if the block is left with an exception."""
         if kind == "sqlite":
-            file = self.directory / f"{name}.db"
-            file.unlink(missing_ok=True)
-            yield f"sqlite:///{file}"
+            # A file taken away under a process that has it open leaves its log behind, for the next of its name.
+            files = (self.directory / f"{name}{end}.db" for end in ("", *(f"_{n}" for n in count(2))))
+            yield f"sqlite:///{next(file for file in files if not file.exists())}"
             return
         self.execute(f"DROP DATABASE IF EXISTS {name}", f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
         yield self.mysql.url(name)
