@@ -18,8 +18,8 @@ from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobO
 from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster_shared.serdes import serialize_value
 
+from nsimport_pipeline.definitions import defs
 from nsimport_pipeline.defs import names, resources
-from nsimport_pipeline.defs.build import build_definitions
 from nsimport_pipeline.defs.run_queue import RunQueue
 from nsimport_pipeline.imports.gate import admit
 from nsimport_pipeline.warehouse.engine import make_engine
@@ -51,7 +51,7 @@ def _measured(directory: Path, count: int) -> dict[str, float]:
     found: dict[str, float] = {}
     _installation(directory, count)
     loading = time.process_time()
-    definitions = build_definitions()
+    definitions = defs()
     repository = definitions.get_repository_def()
     repository.load_all_definitions()
     found["load: definitions"] = time.process_time() - loading
