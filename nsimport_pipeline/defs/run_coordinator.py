@@ -127,7 +127,15 @@ def open_gate(instance: dg.DagsterInstance, queue: RunQueue, most: int = -1) -> 
 
 def _let_in(queue: RunQueue, most: int) -> list[str]:
     places = queue.places(most)
-    return [] if places == 0 else admit(queue.runs(), places)[0]
+    return [] if places == 0 else admit(queue.runs(), places, _kept(most))[0]
+
+
+def _kept(most: int) -> int:
+    """How many of all places are kept for tenants that have no run in: a quarter, if there are so many others."""
+    try:
+        return max(0, min(most // 4, len(resources.settings().tenant_names) - 1))
+    except ConfigurationError:
+        return 0
 
 
 _threads = threading.Lock()

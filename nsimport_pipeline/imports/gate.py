@@ -16,8 +16,8 @@ A run without batches, which plans a derived record type, waits for none of thes
 
 Tenants take turns. No more runs are let in than there are *places* for, and a place goes to the tenant with the fewest
 runs in; of several, to the one that was not let in for the longest time: so none that waits is passed over by another
-more than once. As a run without a slot can only wait, a tenant has not many more of them in than slots: when its
-NetSuite is down, the others' places stay free.
+more than once. As a run without a slot can only wait, a tenant has not many more of them in than slots; and the last
+places are *kept* for tenants that have no run in. So when NetSuite is down for some, the others' places stay free.
 
 A batch is *settled* when it is completed or finally failed. A run that ended with unsettled batches holds others back
 until the wave sensor has folded them (its *hold* goes from ``wave`` to ``level``) and given them to another run
@@ -83,11 +83,11 @@ class Held:
     reason: str
 
 
-def admit(runs: Iterable[GateRun], places: int | None = None) -> tuple[list[str], list[Held]]:
+def admit(runs: Iterable[GateRun], places: int | None = None, kept: int = 0) -> tuple[list[str], list[Held]]:
     """Decide about all runs with phase ``shut``: the ids let in, in order, and the others with the reason.
 
     ``runs``: every run of each open import and every live run besides, in the order in which they were queued.
-    ``places``: for so many more runs; None if there is no limit.
+    ``places``: for so many more runs; None if there is no limit. ``kept``: so many of them for tenants' first runs.
     """
     by_tenant: dict[str, list[GateRun]] = defaultdict(list)
     for run in runs:
@@ -102,7 +102,8 @@ def admit(runs: Iterable[GateRun], places: int | None = None) -> tuple[list[str]
         held += [Held(run_id, f"{inside} runs are let in, and the slots are theirs") for run_id in ready[most:]]
         turns += [(inside + place, last, run_id) for place, run_id in enumerate(ready[:most])]
     in_turn = [run_id for _, _, run_id in sorted(turns, key=lambda turn: turn[:2])]
-    let_in = in_turn[:places]
+    firsts = sum(inside == 0 for inside, _, _ in turns)
+    let_in = in_turn if places is None else in_turn[: min(places, max(firsts, places - kept))]
     full = "as many runs as may are let in (max_concurrent_runs), and tenants take turns"
     return let_in, [*held, *(Held(run_id, full) for run_id in in_turn[len(let_in) :])]
 

@@ -164,11 +164,28 @@ def crowds(draw: st.DrawFn) -> list[GateRun]:
     return draw(st.permutations([replace(one, done=int(one.phase == "ended")) for one in runs]))
 
 
-@given(crowds(), st.integers(0, 12))
-def test_places_are_never_exceeded_never_left_empty_and_shared_evenly(runs: list[GateRun], places: int) -> None:
+def test_tenants_that_have_runs_in_leave_the_last_places_to_those_that_have_none() -> None:
+    waits = [run(f"{tenant}{n}", tenant=tenant, group=tenant, batches=1) for tenant in "abc" for n in range(3)]
+    assert admit(waits, 9, 2)[0] == ["a0", "b0", "c0", "a1", "b1", "c1", "a2"]
+    assert admit(waits, 4, 2)[0] == ["a0", "b0", "c0"]
+    assert admit(waits, 2, 2)[0] == ["a0", "b0"]
+
+    dead = [replace(one, phase="open") if one.tenant != "c" else one for one in waits[:6]]
+    more = [run(f"more-{tenant}", tenant=tenant, group=tenant, batches=1) for tenant in "ab"]
+    assert admit([*dead, *more], 2, 2)[0] == []
+    assert admit([*dead, *more, *waits[6:]], 2, 2)[0] == ["c0"]
+
+
+@given(crowds(), st.integers(0, 12), st.integers(0, 4))
+def test_places_are_never_exceeded_never_left_empty_and_shared_evenly(
+    runs: list[GateRun], places: int, kept: int
+) -> None:
     everybody, _ = admit(runs)
-    admitted, held = admit(runs, places)
-    assert len(admitted) == min(places, len(everybody))
+    admitted, held = admit(runs, places, kept)
+    at_work = {r.tenant for r in runs if r.phase == "open"}
+    firsts = len({run_id[0] for run_id in everybody} - at_work)
+    assert len(admitted) == min(places, len(everybody), max(firsts, places - kept))
+    assert len({run_id[0] for run_id in admitted} - at_work) == min(places, firsts)
     assert {*admitted, *(each.run_id for each in held)} == {each.run_id for each in runs if each.phase == "shut"}
     inside = {tenant: sum(r.phase == "open" for r in runs if r.tenant == tenant) for tenant in "abcde"}
     for tenant in "abcde":
