@@ -21,6 +21,7 @@ RuleName = Literal[
     "schema_errors",
     "retry_success",
     "early_waves",
+    "behind",
     "database_connections",
     "dispatch_lag",
     "throughput",

@@ -5,7 +5,7 @@ here: the rules (``telemetry/alert_rules.py``), how a notice is sent (``telemetr
 Imports do not know of it: nothing here changes their state.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -29,7 +29,7 @@ from nsimport_pipeline.telemetry.alerts import (
     title,
 )
 from nsimport_pipeline.telemetry.notify import place
-from nsimport_pipeline.telemetry.watched import RECENT, Ended, Watched
+from nsimport_pipeline.telemetry.watched import RECENT, Behind, Ended, Watched
 from nsimport_pipeline.warehouse.engine import read_only
 from nsimport_pipeline.warehouse.migrate import serialise
 
@@ -47,8 +47,8 @@ Send = Callable[[str, str, str, Severity | None], str | None]
 """Sends title and body to an address; returns what went wrong, or None."""
 
 
-def watch(engine: Engine, tenant: Tenant, now: datetime) -> Watched:
-    """All that the rules look at. Reads only."""
+def watch(engine: Engine, tenant: Tenant, now: datetime, behind: Sequence[Behind] = ()) -> Watched:
+    """All that the rules look at. Reads only. ``behind``: what is known of the tenant's schedules."""
     with read_only(engine).connect() as connection:
         jobs = store.latest_jobs(connection, LATEST)
         ids = [job.import_id for job in jobs]
@@ -72,15 +72,16 @@ def watch(engine: Engine, tenant: Tenant, now: datetime) -> Watched:
             counts=tuple(store.final_counts(connection, ids, {j.import_id for j in jobs if j.state in OPEN_IMPORTS})),
             stuck=stuck,
             netsuite_down_since=circuit.opened_at if circuit.confirmed else None,
+            behind=tuple(behind),
             usual=store.usual_pace(connection, ids[:USUAL], now - RECENT) if lately else {},
             slot_seconds=store.fetch_seconds(connection, at_work, since),
             connections=store.connection_use(connection),
         )
 
 
-def evaluate(engine: Engine, tenant: Tenant, now: datetime) -> list[Standing]:
+def evaluate(engine: Engine, tenant: Tenant, now: datetime, behind: Sequence[Behind] = ()) -> list[Standing]:
     """Judge a tenant's rules and keep what they say. Returns the alerts that are firing, the longest standing first."""
-    watched = watch(engine, tenant, now)
+    watched = watch(engine, tenant, now, behind)
     with read_only(engine).connect() as connection:
         known = store.standing_alerts(connection, tenant.name)
     before = frozenset(key for key, standing in known.items() if standing.state == "firing")

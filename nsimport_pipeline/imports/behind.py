@@ -89,6 +89,8 @@ class Pace:
     why: str | None = None
     command: str | None = None
     """What to type next."""
+    meant: bool = False
+    """Nothing begins because somebody switched it off: the tenant, or the schedule in Dagster."""
 
     def document(self, now: datetime) -> dict[str, Any]:
         """As ``nsimport schedules --json`` has it."""
@@ -110,13 +112,18 @@ class Pace:
             "command": self.command,
         }
 
-    def __str__(self) -> str:
+    @property
+    def said(self) -> str:
+        """What is not as it should be, and why."""
         types = ", ".join(self.record_types[:3])
         types += f" and {len(self.record_types) - 3} more" if len(self.record_types) > 3 else ""
         until = f"{self.in_step_until:%Y-%m-%d %H:%M} UTC" if self.in_step_until else "never"
         what = f"{types}, in step until {until}" if types else self.state.replace("_", " ")
+        return f"{what}: {self.why}" if self.why else what
+
+    def __str__(self) -> str:
         then = f"; `{self.command}`" if self.command else ""
-        return f"{self.tenant}/{self.schedule}: {what}" + (f": {self.why}{then}" if self.why else "")
+        return f"{self.tenant}/{self.schedule}: {self.said}{then}"
 
 
 def due_at(tenant: str, name: str, schedule: Schedule, since: datetime | None, now: datetime) -> datetime | None:
@@ -161,6 +168,7 @@ def judge(
     until = min(moments_reached) if len(moments_reached) == len(tables.reached) > 0 else None
     known |= {"due_at": due, "in_step_until": until}
     begins = bool(runs.on) and tables.switch.on
+    known["meant"] = not begins
     if begins:
         known["owed"] = _owed(schedule, runs.tick, known["next_at"], tables.reached, now)
     if not late and begins:

@@ -121,6 +121,11 @@ def _early_waves(watched: Watched, rules: AlertRules, now: datetime, before: fro
             yield _of(facts, "early_waves", said, f"nsimport waves {facts.import_id} --stats")
 
 
+def _behind(watched: Watched, rules: AlertRules, now: datetime, before: frozenset[Key]) -> Iterator[Alert]:
+    for late in watched.behind:
+        yield Alert("behind", late.schedule, late.said, late.command)
+
+
 def _connections(watched: Watched, rules: AlertRules, now: datetime, before: frozenset[Key]) -> Iterator[Alert]:
     if watched.connections is not None:
         in_use, most = watched.connections
@@ -171,6 +176,7 @@ RULES: dict[RuleName, Rule] = {
     "schema_errors": _schema_errors,
     "retry_success": _retry_success,
     "early_waves": _early_waves,
+    "behind": _behind,
     "database_connections": _connections,
     "dispatch_lag": _dispatch_lag,
     "throughput": _throughput,

@@ -27,6 +27,7 @@ SEVERITIES: dict[RuleName, Severity] = {
     "schema_errors": "warning",
     "retry_success": "warning",
     "early_waves": "warning",
+    "behind": "warning",
     "database_connections": "warning",
     "dispatch_lag": "performance",
     "throughput": "performance",

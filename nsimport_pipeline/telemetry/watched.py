@@ -51,6 +51,16 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
+class Behind:
+    """A schedule that the tables have not kept up with."""
+
+    schedule: str
+    said: str
+    """Which record types, since when, and why."""
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
 class Watched:
     """What is known of a tenant at one moment."""
 
@@ -66,6 +76,7 @@ class Watched:
     stuck: Mapping[str, tuple[int, datetime]] = field(default_factory=dict)
     """By import: the wave that was said to be stuck, and when something last moved in it."""
     netsuite_down_since: datetime | None = None
+    behind: tuple[Behind, ...] = ()
     usual: Mapping[str, Pace] = field(default_factory=dict)
     """By record type, of batches before ``RECENT``."""
     slot_seconds: float = 0.0

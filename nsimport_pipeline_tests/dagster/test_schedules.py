@@ -11,7 +11,7 @@ from dagster._core.test_utils import create_run_for_test
 
 from nsimport_pipeline.commands.processes import free_port
 from nsimport_pipeline.commands.session import dagster_instance
-from nsimport_pipeline.defs import names, resources
+from nsimport_pipeline.defs import alert_sensor, names, resources
 from nsimport_pipeline.defs.behind import freshness, look
 from nsimport_pipeline.defs.build import build_definitions
 from nsimport_pipeline.defs.schedules import tenant_schedules
@@ -179,6 +179,24 @@ def test_a_tick_asks_for_an_import_and_the_next_ones_wait_for_its_end(installati
     assert (late.events, late.cursor) == ((), "")
     assert late.said[0].startswith("acme/changes: vendor, in step until ")
     assert late.said[0].endswith(": no Dagster daemon runs, or none did when it was due; `nsimport up`")
+
+
+def test_being_behind_is_an_alert_unless_somebody_switched_it_off(installation: InProcess) -> None:
+    _, shown = carried_out(asked())
+    assert installation.carry_on(shown["import"]) == "completed"
+    often = {"cron": "* * * * *", "record_types": ["currency"], "dependencies": False, "enabled": True}
+    installation.tenant(schedules={"often": often})
+
+    def found(on: bool | None) -> tuple[str, ...]:
+        seen = Runs(on, datetime.now(UTC) - timedelta(days=1))
+        return tuple(alert_sensor.look({"acme__often": seen}, "acme").said)
+
+    assert found(False) == ()
+    (said,) = found(None)
+    assert said.startswith("acme: behind (often); nobody is told")
+    (alert,) = installation.query("acme", "SELECT rule, message, command FROM alerts")
+    assert alert["message"].startswith("currency, in step until never: no Dagster daemon runs")
+    assert (alert["rule"], alert["command"]) == ("behind", "nsimport up")
 
 
 def test_all_enabled_record_types_are_asked_for_where_none_is_named(installation: InProcess) -> None:

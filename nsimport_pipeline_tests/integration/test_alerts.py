@@ -374,7 +374,7 @@ def test_the_sensor_judges_tells_and_says_what_it_did(
     sensor = alert_sensor()
 
     def said() -> str:
-        with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance) as context:
+        with dg.DagsterInstance.local_temp() as instance, dg.build_sensor_context(instance) as context:
             found = sensor.evaluate_tick(context)
         assert not found.run_requests
         assert SECRET not in str(found.skip_message)
@@ -398,7 +398,7 @@ def test_the_command_lists_what_fires_and_tries_every_address(
     installation: Callable[[list[str]], None], webhook: Webhook
 ) -> None:
     installation(["${HOOK}", "${HOOK}?second=yes"])
-    with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance) as context:
+    with dg.DagsterInstance.local_temp() as instance, dg.build_sensor_context(instance) as context:
         alert_sensor().evaluate_tick(context)
     webhook.heard.clear()
 

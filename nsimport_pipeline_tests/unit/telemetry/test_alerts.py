@@ -28,7 +28,7 @@ from nsimport_pipeline.telemetry.alerts import (
 )
 from nsimport_pipeline.telemetry.facts import ImportFacts
 from nsimport_pipeline.telemetry.notify import place
-from nsimport_pipeline.telemetry.watched import Ended, FinalCount, Pace, Watched
+from nsimport_pipeline.telemetry.watched import Behind, Ended, FinalCount, Pace, Watched
 from nsimport_pipeline_tests.unit.telemetry.facts_of import at, batch, facts
 
 RUNBOOK = (Path(__file__).parents[3] / "docs" / "runbook.md").read_text(encoding="utf-8")
@@ -119,6 +119,7 @@ def again(state: str, *requested: str) -> Ended:
         ("batch_failures", failing(3, state="completed"), failing(1, state="failed")),
         ("schema_errors", rejecting(100), rejecting(101)),
         ("retry_success", retried(3), retried(4)),
+        ("behind", watched(), watched(behind=(Behind("often", "customer, in step until never", "nsimport up"),))),
         ("early_waves", changing(17), changing(16)),
         ("early_waves", changing(10, threshold=50), changing(9, threshold=50)),
         ("dispatch_lag", late(60), late(61)),
