@@ -146,7 +146,7 @@ class Installation:
         """The URL of a new, empty database; it stays if the block is left with an exception."""
         if kind == "sqlite":
             # A file taken away under a process that has it open leaves its log behind, for the next of its name.
-            files = (self.directory / f"{name}{end}.db" for end in ("", *(f"_{n}" for n in count(2))))
+            files = (self.directory / f"{name}_{n}.db" for n in count(1))
             yield f"sqlite:///{next(file for file in files if not file.exists())}"
             return
         self.execute(f"DROP DATABASE IF EXISTS {name}", f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
