@@ -18,7 +18,6 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from nsimport_pipeline.errors import ConfigurationError
 from nsimport_pipeline.record_types.criteria import FieldSpec, RecordType
@@ -152,7 +151,7 @@ def person_or_company(columns: Mapping[str, Column], fields: Mapping[str, FieldS
     first, last = columns["first_name"], columns["last_name"]
     company, listed = columns["company_name"], columns.get("entity_id", absent)
     alternative = columns.get("alternative_name", absent)
-    unsaid = pd.isna(columns["is_person"])
+    unsaid = _missing(columns["is_person"])
     nameless = _blank(first) & _blank(last)
     columns["is_person"][unsaid] = (~nameless & _blank(company))[unsaid]
     person = columns["is_person"].astype(bool)
@@ -168,7 +167,13 @@ def person_or_company(columns: Mapping[str, Column], fields: Mapping[str, FieldS
 
 
 def _blank(column: Column) -> npt.NDArray[np.bool_]:
-    return np.asarray(pd.isna(column) | (column == ""), dtype=np.bool_)
+    return np.asarray(_missing(column) | (column == ""), dtype=np.bool_)
+
+
+def _missing(column: Column) -> npt.NDArray[np.bool_]:
+    import pandas as pd  # not at the top: only runs need it, and every process reads the rules' names
+
+    return pd.isna(column)
 
 
 def _cut(text: str | None, field: FieldSpec) -> str | None:

@@ -14,7 +14,6 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from nsimport_pipeline.record_types.criteria import FieldSpec, RecordType
 from nsimport_pipeline.record_types.dates import AccountFormats
@@ -149,6 +148,8 @@ def _table(
     record_type: RecordType, items: Sequence[Mapping[str, Any]], keys: set[str]
 ) -> tuple[list[int], list[Mapping[str, Any]], _Table, list[RejectedRow]]:
     """The ids, rows and cells of the records that count, and the rows that have no id."""
+    import pandas as pd  # takes half a second of processor time, and of all processes only runs come here
+
     key = record_type.source.key.lower()
     lowered = _lowered(items)
     refids, problems = key_parser()([row.get(key) for row in lowered])
