@@ -68,7 +68,7 @@ def on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]
             "steered": {
                 "warehouse_url": f"sqlite:///{directory}/steered.db",
                 "wave_size": 30,
-                "record_types": {"sales_order": {"batch_size": 50}},
+                "record_types": {"customer": {"batch_size": 55}},
             },
             "dormant": {"warehouse_url": f"sqlite:///{directory}/dormant.db", "enabled": False},
         },

@@ -14,7 +14,7 @@ import pytest
 from nsimport_pipeline.defs.run_queue import ALIVE
 from nsimport_pipeline_tests.acceptance.environment import Environment, wait_until
 
-TENANT, RECORDS, BATCHES = "steered", 3000, 60
+TENANT, RECORDS, BATCHES = "steered", 3300, 60
 SLOW = "slow=8"
 TERMINATE = """
 mutation ($run: String!) { terminateRun(runId: $run) { __typename ... on TerminateRunSuccess { run { runId } } } }
@@ -50,7 +50,7 @@ def stopped(environment: Environment, import_id: str) -> None:
     runs = dg.RunsFilter(tags={"nsimport/import": import_id}, statuses=ALIVE)
     with environment.dagster() as instance:
         wait_until(lambda: not instance.get_runs(runs), 120, "the runs to be over and the queue to be empty")
-    statement = "SELECT COUNT(*) AS n FROM sales_orders"
+    statement = "SELECT COUNT(*) AS n FROM customers"
     written = "SELECT COALESCE(SUM(rows_upserted), 0) AS n FROM wave_batches WHERE import_id = :id"
     (there,), (said,) = (
         environment.query(statement, tenant=TENANT),
@@ -71,7 +71,7 @@ def resumed(environment: Environment, import_id: str) -> None:
 
 @pytest.mark.timeout(900)
 def test_whatever_is_done_to_an_import_resume_completes_it(slow: Environment) -> None:
-    import_id = slow.start_import("sales_order", "--no-dependencies", tenant=TENANT)
+    import_id = slow.start_import("customer", "--no-dependencies", tenant=TENANT)
     wait_until(lambda: "completed" in states(slow, import_id), 180, "the first batches", every=0.1)
 
     # Looking does no harm.
@@ -84,7 +84,7 @@ def test_whatever_is_done_to_an_import_resume_completes_it(slow: Environment) ->
     assert f"nsimport cancel {import_id}" in errors
 
     # Asking twice is refused with the id of the first.
-    twice = slow.nsimport("import", "sales_order", "--no-dependencies", "--tenant", TENANT)
+    twice = slow.nsimport("import", "customer", "--no-dependencies", "--tenant", TENANT)
     assert (twice.returncode, twice.stdout) == (4, "")
     assert import_id in twice.stderr
 
@@ -131,5 +131,5 @@ def test_whatever_is_done_to_an_import_resume_completes_it(slow: Environment) ->
     assert done.returncode == 0, done.stdout + done.stderr
     (entry,) = slow.json("status", import_id)["record_types"]
     assert (entry["in_sync"], entry["batches"]["completed"]) == (True, BATCHES)
-    (row,) = slow.query("SELECT COUNT(*) AS n FROM sales_orders WHERE deleted_at IS NULL", tenant=TENANT)
+    (row,) = slow.query("SELECT COUNT(*) AS n FROM customers WHERE deleted_at IS NULL", tenant=TENANT)
     assert row["n"] == RECORDS

@@ -78,8 +78,6 @@ def test_an_account_that_is_too_slow_for_full_pages_is_imported_in_smaller_ones(
     assert requests >= 3 + RECORDS // 333
     assert (told[-1].message, told[-1].record_type) == (learnt.reason, "customer")
     assert len(told) < requests / 2
-    # Not always the first: the page of the last few records is answered, and may be measured before a full one ends.
-    assert any("were not answered in" in (event.message or "") for event in told)
     assert statistics["max_in_flight"] <= 4 * SLOTS
     with bench.engine.connect() as connection:
         facts = store.import_facts(connection, bench.job.import_id)
