@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from nsimport_pipeline.alert_settings import AlertRules, RuleName
-from nsimport_pipeline.telemetry.alerts import Alert, Key
+from nsimport_pipeline.telemetry.alerts import LONGEST_COMMAND, LONGEST_MESSAGE, Alert, Key
 from nsimport_pipeline.telemetry.facts import ON_THE_WAY, BatchFact, ImportFacts
 from nsimport_pipeline.telemetry.watched import RECENT, Pace, Watched
 from nsimport_pipeline.telemetry.waves import next_wave, turnovers
@@ -37,8 +37,8 @@ def _ended(name: RuleName, state: str, command: str) -> Rule:
             later |= set(ended.requested) if ended.state != "cancelled" else set()
             news = now - ended.finished_at <= NEWS or (name, ended.import_id) in before
             if ended.state == state and news and not repeated:
-                said = f"the import ended as {state}: {ended.reason or 'no reason was kept'}"
-                yield Alert(name, ended.import_id, said[:600], f"{command} {ended.import_id}", ended.import_id)
+                said = f"the import ended as {state}: {ended.reason or 'no reason was kept'}"[:LONGEST_MESSAGE]
+                yield Alert(name, ended.import_id, said, f"{command} {ended.import_id}", ended.import_id)
 
     return rule
 
@@ -123,7 +123,10 @@ def _early_waves(watched: Watched, rules: AlertRules, now: datetime, before: fro
 
 def _behind(watched: Watched, rules: AlertRules, now: datetime, before: frozenset[Key]) -> Iterator[Alert]:
     for late in watched.behind:
-        yield Alert("behind", late.schedule, late.said, late.command)
+        # One that names all record types is longer than what can be kept.
+        short = len(late.command) <= LONGEST_COMMAND
+        command = late.command if short else f"nsimport schedules --tenant {watched.tenant}"
+        yield Alert("behind", late.schedule, late.said[:LONGEST_MESSAGE], command)
 
 
 def _connections(watched: Watched, rules: AlertRules, now: datetime, before: frozenset[Key]) -> Iterator[Alert]:

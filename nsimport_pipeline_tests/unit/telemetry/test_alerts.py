@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from nsimport_pipeline.alert_settings import AlertRules, RuleName
 from nsimport_pipeline.telemetry.alert_rules import RULES, judge
 from nsimport_pipeline.telemetry.alerts import (
+    LONGEST_MESSAGE,
     SEVERITIES,
     Alert,
     Key,
@@ -140,6 +141,12 @@ def test_a_rule_fires_beyond_its_threshold_and_not_at_it(rule: RuleName, quiet: 
     assert alert.message
     assert alert.command.startswith("nsimport ")
     assert named(fires, AlertRules(off=(rule,))) == []
+
+
+def test_a_command_that_is_too_long_to_be_kept_is_replaced_by_one_that_leads_there() -> None:
+    late = Behind("all", "x" * 1000, f"nsimport import {' '.join(f'type_{n}' for n in range(60))} --tenant acme")
+    (alert,) = judge(watched(behind=(late,)), AlertRules(), NOW)
+    assert (alert.command, len(alert.message)) == ("nsimport schedules --tenant acme", LONGEST_MESSAGE)
 
 
 @pytest.mark.parametrize(
