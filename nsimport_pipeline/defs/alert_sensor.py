@@ -70,4 +70,4 @@ def _behind(runs: Mapping[str, Runs], tenant: str, now: datetime) -> list[Behind
     except ConfigurationError:
         return []  # the sensor `behind` says so; the other rules are judged all the same
     late = [pace for pace in found if pace.state == "behind" and not pace.meant]
-    return [Behind(pace.schedule, pace.said, pace.command or f"nsimport schedules --tenant {tenant}") for pace in late]
+    return [Behind(pace.schedule, pace.said, pace.command) for pace in late]

@@ -123,9 +123,10 @@ def _early_waves(watched: Watched, rules: AlertRules, now: datetime, before: fro
 
 def _behind(watched: Watched, rules: AlertRules, now: datetime, before: frozenset[Key]) -> Iterator[Alert]:
     for late in watched.behind:
+        command = late.command
         # One that names all record types is longer than what can be kept.
-        short = len(late.command) <= LONGEST_COMMAND
-        command = late.command if short else f"nsimport schedules --tenant {watched.tenant}"
+        if command is None or len(command) > LONGEST_COMMAND:
+            command = f"nsimport schedules --tenant {watched.tenant}"
         yield Alert("behind", late.schedule, late.said[:LONGEST_MESSAGE], command)
 
 

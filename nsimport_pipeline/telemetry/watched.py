@@ -57,7 +57,8 @@ class Behind:
     schedule: str
     said: str
     """Which record types, since when, and why."""
-    command: str
+    command: str | None
+    """What to type next; None if that is nothing in particular."""
 
 
 @dataclass(frozen=True, slots=True)
