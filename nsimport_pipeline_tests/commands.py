@@ -10,9 +10,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from functools import cache
+from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -20,6 +22,8 @@ PRELOADED = ("importing", "showing", "waiting", "session", "processes", "steerin
 """Modules of commands that are loaded once, for all that is called. To load them takes longer than most commands."""
 ENDING_SECONDS = 30.0
 """For a command that was interrupted: it ends the services that it started itself."""
+_ASKING = threading.Lock()
+"""An exit code can be read once, and ``start`` reads those of all processes that have ended, in whichever thread."""
 
 
 def call(
@@ -34,17 +38,18 @@ def call(
         output, errors = Path(written, "out"), Path(written, "err")
         body = (tuple(arguments), dict(environ), str(directory), str(output), str(errors))
         process = _forked().Process(target=_body, args=body)
-        process.start()
-        process.join(timeout)
-        late = process.is_alive()
+        with _ASKING:
+            process.start()
+        late = not wait([process.sentinel], timeout)
         if late and process.pid is not None:
             os.kill(process.pid, signal.SIGINT)
-            process.join(ENDING_SECONDS)
-            process.kill()
+            if not wait([process.sentinel], ENDING_SECONDS):
+                process.kill()
+        with _ASKING:
             process.join()
+            code = process.exitcode
+            process.close()
         said = [file.read_text(errors="replace") if file.exists() else "" for file in (output, errors)]
-        code = process.exitcode
-        process.close()
     name = f"nsimport {' '.join(arguments)}"
     assert not late, f"{name} took longer than {timeout:g} s:\n{said[0]}\n{said[1]}"
     assert code is not None
