@@ -39,7 +39,7 @@ test: setup-test ## Everything CI runs: linters, types, import rules, all tests.
 	@scripts/ensure-mysql
 	@scripts/ensure-chromium
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: setup-test ## Ruff, mypy, import-linter.
 	@$(BIN)/ruff check .

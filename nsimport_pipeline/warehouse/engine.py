@@ -5,6 +5,8 @@ waits), and saying clearly when it cannot be reached. Does not belong here: tabl
 error means (``errors.py``).
 """
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -147,12 +149,24 @@ def _sqlite_engine(url: URL, pool_size: int) -> Engine:
 def _set_up_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # the driver begins no transactions of its own; _begin_sqlite does
     cursor = connection.cursor()
-    if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        cursor.execute("PRAGMA journal_mode = WAL")
+    _write_ahead(cursor)
     # A power cut can take back the last commits, rows and batch state together; it cannot damage the file.
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _write_ahead(cursor: sqlite3.Cursor) -> None:
+    """Make a new file one that is read while it is written; every file is new once, to several processes maybe."""
+    deadline = time.monotonic() + LOCK_WAIT_SECONDS
+    while cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            # Whoever comes second is told so at once, however long the busy timeout is.
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -19,7 +19,8 @@ from nsimport_pipeline.simulator.process import SimulatorThread
 
 CUSTOMER = load_catalog()["customer"]
 COLUMNS = selected(CUSTOMER)
-QUICK = RetryPolicy(attempts=8, base_delay=0.01, max_delay=0.05, rate_limit_base=0.01, rate_limit_max=0.05)
+QUICK = RetryPolicy(attempts=50, base_delay=0.01, max_delay=0.05, rate_limit_base=0.01, rate_limit_max=0.05)
+"""So many attempts that no draw of faults, of which every second request may have one, uses them up."""
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import multiprocessing
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -324,6 +325,21 @@ def test_several_processes_write_one_sqlite_file_from_its_first_moment(sqlite_ur
     for process in processes:
         process.join()
     assert len(stored(opened(sqlite_url), TABLE, "refid")) == 400
+
+
+def test_several_open_a_sqlite_file_that_is_new_at_the_same_moment(tmp_path: Path, opened: Opener) -> None:
+    together = threading.Barrier(8)
+
+    def first_look(file: Path) -> str:
+        engine = opened(f"sqlite:///{file}")
+        together.wait()
+        with read_only(engine).connect() as connection:
+            return str(connection.exec_driver_sql("PRAGMA journal_mode").scalar())
+
+    with ThreadPoolExecutor(together.parties) as pool:
+        for number in range(40):
+            file = tmp_path / f"{number}.db"
+            assert list(pool.map(first_look, [file] * together.parties)) == ["wal"] * together.parties
 
 
 def test_a_sqlite_file_that_cannot_be_used_is_a_configuration_error(tmp_path: Path, opened: Opener) -> None:
