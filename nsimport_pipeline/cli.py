@@ -10,7 +10,7 @@ from typing import Any
 import click
 from sqlalchemy.exc import SQLAlchemyError
 
-from nsimport_pipeline import __version__
+from nsimport_pipeline import __version__, garbage
 from nsimport_pipeline.errors import AccessDenied, ApiUnavailable, ConfigurationError, NsimportError, RefusedError
 
 FAILED, WRONG_USAGE, WITH_FAILURES, REFUSED, INTERRUPTED = 1, 2, 3, 4, 130
@@ -44,7 +44,7 @@ _COMMANDS = {
     "schedules": "scheduling:schedules",
     "prune": "pruning:prune",
 }
-"""Where each command lives. Looked up when it is called, so that ``--help`` does not wait for Dagster."""
+"""Where each command lives. Looked up when it is called: most need much less than all of them do."""
 
 
 class _Commands(click.Group):
@@ -76,7 +76,10 @@ def nsimport() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit. An expected error is one line on stderr, never a traceback."""
-    sys.exit(run(arguments))
+    garbage.look_seldom()
+    code = run(arguments)
+    garbage.keep()
+    sys.exit(code)
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -67,7 +67,7 @@ def _forked() -> ForkServerContext:
 
 
 def _body(arguments: tuple[str, ...], environ: dict[str, str], directory: str, output: str, errors: str) -> None:
-    from nsimport_pipeline.cli import run
+    from nsimport_pipeline.cli import main
 
     os.setsid()
     os.environ.clear()
@@ -78,10 +78,10 @@ def _body(arguments: tuple[str, ...], environ: dict[str, str], directory: str, o
         os.dup2(opened, number)
         os.close(opened)
     try:
-        code = run(list(arguments))
+        main(list(arguments))
     except Exception:
         traceback.print_exc()
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    sys.exit(code)
+        sys.exit(1)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from nsimport_pipeline import garbage
 from nsimport_pipeline_tests import mysql_server as private_mysql
+
+garbage.look_seldom()
 
 # An example may take as long as it takes: a loaded machine is no reason to fail.
 settings.register_profile("patient", deadline=None)
