@@ -56,6 +56,7 @@ class _Commands(click.Group):
             return None
         module, _, attribute = _COMMANDS[cmd_name].partition(":")
         command = getattr(importlib.import_module(f"nsimport_pipeline.commands.{module}"), attribute)
+        garbage.keep()
         assert isinstance(command, click.Command)  # noqa: S101
         return command
 
@@ -77,9 +78,7 @@ def nsimport() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit. An expected error is one line on stderr, never a traceback."""
     garbage.look_seldom()
-    code = run(arguments)
-    garbage.keep()
-    sys.exit(code)
+    sys.exit(run(arguments))
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -33,7 +33,7 @@ from nsimport_pipeline.imports.actions import (
 )
 from nsimport_pipeline.imports.explain import explain
 from nsimport_pipeline.imports.failures import after_failure
-from nsimport_pipeline.imports.records import Batch, Hold, PlanSpec, RunSpec, RunView, TypePlan, Wave
+from nsimport_pipeline.imports.records import COUNT_OWED, Batch, Hold, PlanSpec, RunSpec, RunView, TypePlan, Wave
 from nsimport_pipeline.imports.snapshot import Snapshot
 from nsimport_pipeline.imports.states import FINISHED_WAVES, BatchState, ImportState, WaveState
 from nsimport_pipeline.imports.waves import PlannedWave, plan_runs, plan_waves
@@ -87,8 +87,9 @@ def _fold(snapshot: Snapshot, now: datetime) -> Iterable[Action]:
                 # A run that died over one batch does not count against those it had not come to.
                 failed = any(run.outcome == "failed" and run.run_id not in began for run in runs)
                 # Left once for no reason may be bad luck; twice in a row counts, or it might go on for ever.
-                again = batch.failure_reason == NOT_BEGUN
-                yield _folded(snapshot, batch, int(failed or again), NOT_BEGUN, now)
+                again = batch.failure_reason == NOT_BEGUN or batch.owes_count
+                reason = COUNT_OWED if batch.owes_count else NOT_BEGUN
+                yield _folded(snapshot, batch, int(failed or again), reason, now)
 
 
 def _folded(snapshot: Snapshot, batch: Batch, attempts: int, reason: str, now: datetime) -> Fold:

@@ -195,6 +195,9 @@ class KeyRange:
     """Records NetSuite had in the range at plan time."""
 
 
+COUNT_OWED = "its rows are there; its record type's final count was lost with a run"
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     id: int
@@ -220,6 +223,11 @@ class Batch:
     @property
     def terminal(self) -> bool:
         return self.state in TERMINAL_BATCHES
+
+    @property
+    def owes_count(self) -> bool:
+        """Whether it was completed, and put back only so that a run takes the final count."""
+        return self.failure_reason == COUNT_OWED
 
 
 @dataclass(frozen=True, slots=True)

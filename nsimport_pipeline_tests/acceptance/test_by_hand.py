@@ -156,26 +156,6 @@ def test_a_partition_that_is_not_planned_is_refused_with_what_to_do(
         instance.delete_dynamic_partition(f"{TENANT}/vendor", "0")
 
 
-def test_a_failed_run_can_be_run_again(on_sqlite: Environment, customers: Interrupted) -> None:
-    on_sqlite.simulator.set_faults("denied:customer")
-    failed = ended(on_sqlite, launch(on_sqlite, "customer", "1000", "1000"))
-    on_sqlite.simulator.set_faults("")
-    assert failed.status is dg.DagsterRunStatus.FAILURE
-    assert materialized_by(on_sqlite, failed.run_id) == []
-    assert [row["status"] for row in batches(on_sqlite, failed)] == ["failed"]
-
-    params = {"parentRunId": failed.run_id, "strategy": "ALL_STEPS"}
-    answer = on_sqlite.graphql(AGAIN, {"params": params})["launchRunReexecution"]
-    assert answer["__typename"] == "LaunchRunSuccess", answer
-    again = ended(on_sqlite, answer["run"]["runId"])
-
-    assert again.status is dg.DagsterRunStatus.SUCCESS, on_sqlite.story(again.run_id)
-    assert materialized_by(on_sqlite, again.run_id) == ["1000"]
-    assert (again.tags["nsimport/batches"], again.tags["nsimport/done"]) == ("1", "1")
-    with on_sqlite.dagster() as instance:
-        assert instance.get_materialized_partitions(CUSTOMER) == set(PARTITIONS)
-
-
 def test_checks_can_be_executed_by_themselves(on_sqlite: Environment, customers: Interrupted) -> None:
     run = ended(on_sqlite, launch_checks(on_sqlite, "customer", "complete", "unique_key"))
 
@@ -249,3 +229,24 @@ def test_a_backfill_does_the_same_work_under_the_same_limits(
         assert run.tags["nsimport/gate"] == "open"
         assert run.tags["nsimport/batches"] == run.tags["nsimport/done"]
     assert sorted(key for run in runs for key in materialized_by(on_sqlite, run.run_id)) == ["0", "3000"]
+
+
+def test_a_failed_run_can_be_run_again(on_sqlite: Environment, customers: Interrupted) -> None:
+    # After the backfill: its runs are launched when its daemon finds time, and would fail too.
+    on_sqlite.simulator.set_faults("denied:customer")
+    failed = ended(on_sqlite, launch(on_sqlite, "customer", "1000", "1000"))
+    on_sqlite.simulator.set_faults("")
+    assert failed.status is dg.DagsterRunStatus.FAILURE
+    assert materialized_by(on_sqlite, failed.run_id) == []
+    assert [row["status"] for row in batches(on_sqlite, failed)] == ["failed"]
+
+    params = {"parentRunId": failed.run_id, "strategy": "ALL_STEPS"}
+    answer = on_sqlite.graphql(AGAIN, {"params": params})["launchRunReexecution"]
+    assert answer["__typename"] == "LaunchRunSuccess", answer
+    again = ended(on_sqlite, answer["run"]["runId"])
+
+    assert again.status is dg.DagsterRunStatus.SUCCESS, on_sqlite.story(again.run_id)
+    assert materialized_by(on_sqlite, again.run_id) == ["1000"]
+    assert (again.tags["nsimport/batches"], again.tags["nsimport/done"]) == ("1", "1")
+    with on_sqlite.dagster() as instance:
+        assert instance.get_materialized_partitions(CUSTOMER) == set(PARTITIONS)

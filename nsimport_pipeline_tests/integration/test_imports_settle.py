@@ -527,6 +527,23 @@ def test_a_final_count_that_was_lost_with_its_run_is_taken_again_and_no_batch_is
         assert [plan.in_sync for plan in store.type_plans(connection, world.id)] == [True, True]
 
 
+def test_a_run_that_dies_before_it_could_take_a_lost_count_makes_no_batch_be_fetched_again(engine: Engine) -> None:
+    world = World(engine, [("a", 0, 3)]).plan()
+    all_in_but_not_counted(world)
+    world.tick()
+    (starting,) = world.alive()
+    world.crash(starting)
+    while not world.alive():
+        world.tick()
+        world.now += timedelta(minutes=1)
+
+    (counting,) = world.alive()
+    world.begin(counting)
+    assert (counting.todo, counting.done) == ([], 1)
+    world.calm()
+    assert world.job.state is ImportState.COMPLETED
+
+
 def test_an_import_whose_count_can_never_be_taken_does_not_end_as_completed(engine: Engine) -> None:
     world = World(engine, [("a", 0, 2)], retry_attempts=2).plan()
     world.lost_counts = 1.0

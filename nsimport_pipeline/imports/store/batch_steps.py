@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, select, update
 
 from nsimport_pipeline.errors import Category
+from nsimport_pipeline.imports.records import COUNT_OWED, BatchStats
 from nsimport_pipeline.imports.records import Batch as BatchRecord
-from nsimport_pipeline.imports.records import BatchStats
 from nsimport_pipeline.imports.states import (
     ACTIVE_IMPORTS,
     BATCH_STEPS,
@@ -23,8 +23,6 @@ from nsimport_pipeline.warehouse.control import (
     import_jobs,
     wave_batches,
 )
-
-COUNT_OWED = "its rows are there; its record type's final count was lost with a run"
 
 
 def batches(connection: Connection, import_id: str, wave: int | None = None) -> list[BatchRecord]:
@@ -215,11 +213,11 @@ def count_again(connection: Connection, batches: Iterable[BatchRecord]) -> int:
 
 def complete_counted(connection: Connection, batches: Iterable[BatchRecord], run_id: str, now: datetime) -> int:
     """Complete those that were put back for nothing but a count, as they were. Returns how many there were."""
-    owing = [batch for batch in batches if batch.failure_reason == COUNT_OWED]
     return sum(
         claim_batch(connection, batch, run_id, now)
         and complete_batch(connection, batch, run_id, batch_stats(connection, batch), now)
-        for batch in owing
+        for batch in batches
+        if batch.owes_count
     )
 
 
