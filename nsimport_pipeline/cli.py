@@ -5,6 +5,7 @@ Belongs here: putting commands together, exit codes. Does not belong here: any c
 
 import importlib
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -48,6 +49,9 @@ _COMMANDS = {
 
 
 class _Commands(click.Group):
+    when_loaded: Callable[[], None] | None = None
+    """Called when all that a command needs is loaded."""
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
@@ -56,7 +60,8 @@ class _Commands(click.Group):
             return None
         module, _, attribute = _COMMANDS[cmd_name].partition(":")
         command = getattr(importlib.import_module(f"nsimport_pipeline.commands.{module}"), attribute)
-        garbage.keep()
+        if self.when_loaded is not None:
+            self.when_loaded()
         assert isinstance(command, click.Command)  # noqa: S101
         return command
 
@@ -78,6 +83,7 @@ def nsimport() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit. An expected error is one line on stderr, never a traceback."""
     garbage.look_seldom()
+    nsimport.when_loaded = garbage.keep
     sys.exit(run(arguments))
 
 
