@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Tests of the whole wait a good part of their time for processes to start.
-WORKERS ?= 3
+WORKERS ?= 2
 # Dozens of processes are started, and each would translate the whole project anew.
 export PYTHONDONTWRITEBYTECODE :=
 SEEDS ?= 10
