@@ -87,8 +87,8 @@ def _fold(snapshot: Snapshot, now: datetime) -> Iterable[Action]:
                 # A run that died over one batch does not count against those it had not come to.
                 failed = any(run.outcome == "failed" and run.run_id not in began for run in runs)
                 # Left once for no reason may be bad luck; twice in a row counts, or it might go on for ever.
-                again = batch.failure_reason == NOT_BEGUN or batch.owes_count
                 reason = COUNT_OWED if batch.owes_count else NOT_BEGUN
+                again = batch.failure_reason == reason
                 yield _folded(snapshot, batch, int(failed or again), reason, now)
 
 
