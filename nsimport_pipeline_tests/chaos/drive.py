@@ -241,10 +241,14 @@ class Drive:
             story.status = status
             return True
         time.sleep(self._random.uniform(0.0, 2.0))
-        code, output, errors = self.installation.nsimport("resume", story.import_id)
-        self.tell(f"resume ({code}): {(output or errors).strip()}")
-        story.resumed += code == 0
-        return False
+        for _ in range(20):
+            code, output, errors = self.installation.nsimport("resume", story.import_id)
+            self.tell(f"resume ({code}): {(output or errors).strip()}")
+            if code == 0:
+                story.resumed += 1
+                return False
+            time.sleep(1)  # the database may be away, struck for another import
+        raise AssertionError(f"it cannot be resumed: {errors}")
 
     def _json(self, *arguments: str) -> dict[str, Any]:
         """What a command says with ``--json``; asked again while the database is away."""
