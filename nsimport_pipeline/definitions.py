@@ -4,11 +4,18 @@ import dagster as dg
 
 from nsimport_pipeline import garbage
 from nsimport_pipeline.defs.build import build_definitions
-from nsimport_pipeline.defs.this_run import tenants_of_this_run
+from nsimport_pipeline.defs.signs_of_life import show_life
+from nsimport_pipeline.defs.this_run import tenants_of, this_run
 
 garbage.look_seldom()
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    return build_definitions(only=tenants_of_this_run())
+    found = this_run()
+    if found is None:
+        return build_definitions()
+    instance, run = found
+    # Before Dagster takes the run for started: killed from here on, it is missed at once.
+    show_life(instance, run.run_id)
+    return build_definitions(only=tenants_of(run))

@@ -28,13 +28,14 @@ PLANNER_LOCKS = "planner_locks"
 SWEEP_LOCKS = "sweep_locks"
 """The same, with a file for each record type of a tenant that was ever swept."""
 
-_held: list[IO[str]] = []
-"""Kept open, and so locked, until this process ends."""
+_held: dict[str, IO[str]] = {}
+"""By run; kept open, and so locked, until this process ends."""
 
 
 def show_life(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Let others see from now on that this process, which carries out a run, lives."""
-    _held.append(_locked(_directory(instance, LOCKS), run_id))
+    """Let others see from now on that this process, which carries out a run, lives. To be said at least once."""
+    if run_id not in _held:
+        _held[run_id] = _locked(_directory(instance, LOCKS), run_id)
 
 
 @contextmanager

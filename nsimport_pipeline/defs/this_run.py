@@ -1,9 +1,10 @@
-"""Which tenants a process needs that loads the definitions to carry out one run: with hundreds, all take seconds.
+"""What run a process carries out, if it loads the definitions for that.
 
-Belongs here: finding out what run it is. Does not belong here: building definitions (``build.py``).
+Belongs here: finding out, and which tenants it needs: with hundreds, all take seconds to load. Does not belong here:
+building definitions (``build.py``).
 
 Dagster tells nobody while it loads them, but its worker has the run at hand when it does: it is found among the
-callers. If it is not, all tenants are loaded: that is slower, and nothing else.
+callers. If it is not, all tenants are loaded, and the process shows life a moment later: that is all.
 """
 
 import sys
@@ -17,13 +18,14 @@ WORKER = "core_execute_run"
 """Dagster's function that carries out a run in a process of its own; the run is its ``dagster_run``."""
 
 
-def tenants_of_this_run() -> set[str] | None:
-    """The tenants whose assets the run of this process selects; None if all are wanted, as in a code server."""
+def this_run() -> tuple[dg.DagsterInstance, dg.DagsterRun] | None:
+    """The run that this process carries out, and where it is recorded; None in a code server or a command."""
     frame: FrameType | None = sys._getframe()
     while frame is not None and frame.f_code.co_name != WORKER:
         frame = frame.f_back
-    run = None if frame is None else frame.f_locals.get("dagster_run")
-    return tenants_of(run) if isinstance(run, dg.DagsterRun) else None
+    known = {} if frame is None else frame.f_locals
+    instance, run = known.get("instance"), known.get("dagster_run")
+    return (instance, run) if isinstance(instance, dg.DagsterInstance) and isinstance(run, dg.DagsterRun) else None
 
 
 def tenants_of(run: dg.DagsterRun) -> set[str] | None:

@@ -198,6 +198,9 @@ class RecordType(_Strict):
         """Fingerprint of the criteria, stable over processes: the asset's code version."""
         return sha256(self.model_dump_json(by_alias=True, exclude={"deletes"}).encode()).hexdigest()[:12]
 
+    def __hash__(self) -> int:
+        return hash(self.version)  # a field's ``values``, a dict, have none
+
 
 class Catalog(Mapping[str, RecordType]):
     """All record types by name, checked against each other. Iterates in name order."""

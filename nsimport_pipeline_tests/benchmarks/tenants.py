@@ -1,12 +1,17 @@
 """What many tenants cost: loading the code location, a tick of each sensor, and the gate, for 10 and for 200 of them.
 
 Belongs here: measuring processor time, which other work on the machine changes little, and its growth. Does not belong
-here: imports themselves (``imports.py``).
+here: imports themselves (``imports.py``). Each measurement has a process of its own, as a code location has:
+
+    python -m nsimport_pipeline_tests.benchmarks.tenants COUNT
 """
 
+import json
 import os
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,7 +30,11 @@ from nsimport_pipeline.imports.gate import admit
 from nsimport_pipeline.warehouse.engine import make_engine
 from nsimport_pipeline.warehouse.migrate import ensure_control_tables
 
+STARTED = time.process_time()
+"""What it took to start this process and load the code location's modules."""
 FEW, MANY = 10, 200
+TURNS = 3
+"""Processes of each size; the median counts."""
 RUNS = 30
 """Runs of each tenant in the queue, when the gate is measured."""
 ORIGIN = RemoteJobOrigin(
@@ -35,30 +44,38 @@ ORIGIN = RemoteJobOrigin(
 
 def tenants() -> list[str]:
     """Seconds of processor time for few and for many tenants; how many times as much one of the many costs."""
-    measured = {}
-    for count in (1, FEW, MANY):  # the first one loads modules
-        with tempfile.TemporaryDirectory() as directory:
-            measured[count] = _measured(Path(directory), count)
+    few, many = (_medians(count) for count in (FEW, MANY))
     types = len(resources.catalog())
     lines = [f"{types} record types; seconds of processor time for {FEW} and {MANY} tenants; growth for each tenant"]
-    for what, many in measured[MANY].items():
-        few = measured[FEW][what]
-        lines.append(f"{what}: {few:.3f} and {many:.3f}; {many / few / (MANY / FEW):.2f}")
+    for what, seconds in many.items():
+        lines.append(f"{what}: {few[what]:.3f} and {seconds:.3f}; {seconds / few[what] / (MANY / FEW):.2f}")
     return lines
+
+
+def _medians(count: int) -> dict[str, float]:
+    found = []
+    for turn in range(TURNS):
+        command = [sys.executable, "-m", __name__, str(count)]
+        found.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
+        print(f"{count} tenants: {turn + 1} of {TURNS} measured", flush=True)
+    return {what: statistics.median(measured[what] for measured in found) for what in found[0]}
 
 
 def _measured(directory: Path, count: int) -> dict[str, float]:
     found: dict[str, float] = {}
     _installation(directory, count)
-    loading = time.process_time()
+    prepared = time.process_time()
     definitions = defs()
     repository = definitions.get_repository_def()
     repository.load_all_definitions()
-    found["load: definitions"] = time.process_time() - loading
-    loading = time.process_time()
+    loaded = time.process_time()
     told = serialize_value(RepositorySnap.from_def(repository, defer_snapshots=True))
-    found["load: what Dagster's daemon and UI are told"] = time.process_time() - loading
-    print(f"{count} tenants: {len(told) / 1e6:.1f} MB are told", flush=True)
+    finished = time.process_time()
+    found["load: the process begins, modules"] = STARTED
+    found["load: definitions"] = loaded - prepared
+    found["load: what Dagster's daemon and UI are told"] = finished - loaded
+    found["load, all of it"] = STARTED + finished - prepared
+    found["megabytes told"] = len(told) / 1e6
     with dg.DagsterInstance.local_temp(str(directory)) as instance:
         for sensor in definitions.sensors or ():
             assert isinstance(sensor, dg.SensorDefinition)
@@ -117,3 +134,8 @@ def _timed(work: Callable[[], object]) -> float:
     began = time.process_time()
     work()
     return time.process_time() - began
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as measured_in:
+        print(json.dumps(_measured(Path(measured_in), int(sys.argv[1]))))

@@ -11,7 +11,8 @@ from dagster._grpc.impl import core_execute_run
 from nsimport_pipeline.defs import build, names
 from nsimport_pipeline.defs.build import build_definitions, tenant_assets
 from nsimport_pipeline.defs.names import STEERING_JOBS
-from nsimport_pipeline.defs.this_run import tenants_of, tenants_of_this_run
+from nsimport_pipeline.defs.signs_of_life import LOCKS
+from nsimport_pipeline.defs.this_run import tenants_of, this_run
 from nsimport_pipeline.record_types.criteria import Catalog, load_catalog
 from nsimport_pipeline.settings import Settings
 
@@ -96,7 +97,7 @@ def test_nothing_secret_is_in_what_dagster_is_told(definitions: dg.Definitions) 
         assert SECRET not in str(definitions.resolve_assets_def(key).specs_by_key[key])
 
 
-def test_a_run_loads_the_assets_of_its_tenant_only(
+def test_a_run_shows_life_as_it_loads_the_assets_of_its_tenant_only(
     definitions: dg.Definitions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """As Dagster's worker carries it out, in this process; what the run does is not looked at."""
@@ -116,6 +117,9 @@ def test_a_run_loads_the_assets_of_its_tenant_only(
         worker = core_execute_run(
             repository.get_reconstructable_job(names.ASSET_JOB), run, instance, inject_env_vars=False
         )
+        # From before it counts as started its process can be missed.
+        assert next(worker).event_type is dg.DagsterEventType.RUN_START
+        assert next((tmp_path / LOCKS).rglob(run.run_id)).is_file()
         # Its settings lack a variable; that is said by the run's own step, so it was found.
         assert any("ABSENT is not set" in str(event.event_specific_data) for event in worker)
     assert set(loaded) == {"beta_2"}
@@ -129,4 +133,4 @@ def test_what_a_run_is_about_says_whose_assets_it_needs() -> None:
     assert tenants_of(dg.DagsterRun(names.ASSET_JOB, asset_selection=keys)) == {"acme"}
     checks_only = dg.DagsterRun(names.ASSET_JOB, asset_selection=frozenset(), asset_check_selection={check})
     assert tenants_of(checks_only) == {"beta_2"}
-    assert tenants_of_this_run() is None
+    assert this_run() is None
