@@ -14,7 +14,9 @@ garbage.look_seldom()
 def defs() -> dg.Definitions:
     found = this_run()
     if found is None:
-        return build_definitions()
+        definitions = build_definitions()
+        garbage.keep()  # of hundreds of tenants it is much, and all of it stays
+        return definitions
     instance, run = found
     # Before Dagster takes the run for started: killed from here on, it is missed at once.
     show_life(instance, run.run_id)
