@@ -37,6 +37,9 @@ IMPATIENCE: dict[str, Any] = {
 OVER = {"completed", "completed_with_failures", "failed", "cancelled"}
 PATIENCE = 600.0
 """Seconds that an import may take; on a machine with nothing else to do the slowest took a fifth of it."""
+WIND_DOWN = 150.0
+"""Seconds that a cancelled import may take to be over: a code server that was killed just then, without which no tick
+says so, is replaced by Dagster's daemon a minute later."""
 PAST_THE_END = 50_000_000
 """Ids beyond any that the simulator gives."""
 LINES_PER_ORDER = 3
@@ -303,7 +306,7 @@ class Drive:
         code, output, errors = self.installation.nsimport("cancel", self.story.import_id, *(["--now"] if now else []))
         if code:
             return f"({code}) {errors.strip()}"
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + WIND_DOWN
         while time.monotonic() < deadline:
             found = self._look()
             if found is not None and found[0] in OVER:
@@ -311,7 +314,7 @@ class Drive:
                     self.story.cancels.append((now, began, time.time()))
                 return f"{output.strip()}; over {time.time() - began:.2f} s after the command was given"
             time.sleep(0.1)
-        self.story.problems.append(f"cancelled{' --now' if now else ''}, and not over after 60 s")
+        self.story.problems.append(f"cancelled{' --now' if now else ''}, and not over after {WIND_DOWN:g} s")
         return output.strip()
 
     def _ask_again(self) -> str:
