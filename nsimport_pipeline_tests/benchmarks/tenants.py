@@ -34,7 +34,7 @@ STARTED = time.process_time()
 """What it took to start this process and load the code location's modules."""
 FEW, MANY = 10, 200
 TURNS = 3
-"""Processes of each size; the median counts."""
+"""Processes of each size, by turns; the least counts, as other work on the machine only ever adds."""
 RUNS = 30
 """Runs of each tenant in the queue, when the gate is measured."""
 ORIGIN = RemoteJobOrigin(
@@ -44,21 +44,18 @@ ORIGIN = RemoteJobOrigin(
 
 def tenants() -> list[str]:
     """Seconds of processor time for few and for many tenants; how many times as much one of the many costs."""
-    few, many = (_medians(count) for count in (FEW, MANY))
+    found: dict[int, list[dict[str, float]]] = {FEW: [], MANY: []}
+    for turn in range(TURNS):
+        for count, measured in found.items():
+            command = [sys.executable, "-m", __name__, str(count)]
+            measured.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
+            print(f"{count} tenants: {turn + 1} of {TURNS} measured", flush=True)
+    few, many = ({what: min(turn[what] for turn in turns) for what in turns[0]} for turns in found.values())
     types = len(resources.catalog())
     lines = [f"{types} record types; seconds of processor time for {FEW} and {MANY} tenants; growth for each tenant"]
     for what, seconds in many.items():
         lines.append(f"{what}: {few[what]:.3f} and {seconds:.3f}; {seconds / few[what] / (MANY / FEW):.2f}")
     return lines
-
-
-def _medians(count: int) -> dict[str, float]:
-    found = []
-    for turn in range(TURNS):
-        command = [sys.executable, "-m", __name__, str(count)]
-        found.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
-        print(f"{count} tenants: {turn + 1} of {TURNS} measured", flush=True)
-    return {what: statistics.median(measured[what] for measured in found) for what in found[0]}
 
 
 def _measured(directory: Path, count: int) -> dict[str, float]:
