@@ -94,7 +94,7 @@ def _metadata(record_type: RecordType, warehouse: str) -> Mapping[str, object]:
 
 @cache
 def _schema(record_type: RecordType) -> dg.TableSchema:
-    """One for all tenants: of everything that is held in memory for two hundred of them it would be the most."""
+    """One for all tenants: each of hundreds would hold and describe the same columns again."""
     columns = list(_SYSTEM_COLUMNS[:2])
     for field in record_type.fields:
         columns.append(_column(field))

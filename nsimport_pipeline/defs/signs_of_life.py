@@ -33,7 +33,10 @@ _held: dict[str, IO[str]] = {}
 
 
 def show_life(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Let others see from now on that this process, which carries out a run, lives. To be said at least once."""
+    """Let others see from now on that this process, which carries out a run, lives.
+
+    Done as it loads its definitions; by its step once more, in case Dagster's worker was not known for one by then.
+    """
     if run_id not in _held:
         _held[run_id] = _locked(_directory(instance, LOCKS), run_id)
 

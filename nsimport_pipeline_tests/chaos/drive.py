@@ -244,22 +244,22 @@ class Drive:
             story.status = status
             return True
         time.sleep(self._random.uniform(0.0, 2.0))
-        for _ in range(20):
-            code, output, errors = self.installation.nsimport("resume", story.import_id)
-            self.tell(f"resume ({code}): {(output or errors).strip()}")
-            if code == 0:
-                story.resumed += 1
-                return False
-            time.sleep(1)  # the database may be away, struck for another import
-        raise AssertionError(f"it cannot be resumed: {errors}")
+        self.tell(f"resume: {self._insist('resume', story.import_id).strip()}")
+        story.resumed += 1
+        return False
 
     def _json(self, *arguments: str) -> dict[str, Any]:
-        """What a command says with ``--json``; asked again while the database is away."""
+        """What a command says with ``--json``."""
+        document: dict[str, Any] = json.loads(self._insist(*arguments, "--json"))
+        return document
+
+    def _insist(self, *arguments: str) -> str:
+        """What a command says; asked again while the database is away, maybe struck for another import."""
         for _ in range(20):
-            code, output, errors = self.installation.nsimport(*arguments, "--json")
+            code, output, errors = self.installation.nsimport(*arguments)
             if code == 0:
-                document: dict[str, Any] = json.loads(output)
-                return document
+                return output
+            self.tell(f"{arguments[0]} ({code}): {errors.strip()}")
             time.sleep(1)
         raise AssertionError(f"nsimport {' '.join(arguments)}: {errors}")
 
