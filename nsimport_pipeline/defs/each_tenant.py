@@ -7,8 +7,8 @@ comes to. Does not belong here: what is looked at (the sensors), or errors' word
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, wait
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,9 @@ from nsimport_pipeline.errors import NsimportError
 PATIENCE_SECONDS = 2.0
 AT_ONCE = 32
 """Tenants looked at side by side; those that keep a tick waiting do not count."""
+QUICK_SECONDS = 0.02
+"""A look that takes longer waits for its database; one that does not takes 0.6 to 10 ms."""
+NOT_YET = float("inf")
 MOST_SAID = 20_000
 """Characters: Dagster keeps the reason of every tick."""
 
@@ -39,6 +42,16 @@ class Look:
     """What the sensor wants to know of this tenant next time, if it wants to."""
 
 
+def has_room(begun: Collection[float], now: float, at_once: int = AT_ONCE) -> bool:
+    """Whether one more tenant may be looked at beside those whose looks began then (seconds, as ``now``).
+
+    Quick looks take turns: Python runs one thread at a time, and threads that hand over at every statement need twice
+    the processor time. One that is not quick waits for a database: others begin beside it, twice as many each time.
+    """
+    slow = sum(now - since >= QUICK_SECONDS for since in begun)
+    return len(begun) < at_once and len(begun) - slow <= slow
+
+
 class EachTenant:
     """The tenants as one sensor asks them, kept by its process from tick to tick.
 
@@ -48,60 +61,98 @@ class EachTenant:
 
     def __init__(self, *, patience: float = PATIENCE_SECONDS, at_once: int = AT_ONCE) -> None:
         self._patience = patience
-        self._room = threading.Semaphore(at_once)
+        self._at_once = at_once
         self._asked: dict[str, _Asked] = {}
         self._late: set[str] = set()
+        self._changes = threading.Condition()
+        """Held to read or change what follows, which threads share."""
+        self._queue: deque[_Asked] = deque()
+        self._taking_room: set[_Asked] = set()
+        self._awaited: set[_Asked] = set()
 
     def ask(self, tenants: Iterable[str], look: Callable[[str], Look]) -> dict[str, Look]:
         """What looks at these tenants came to: answers, errors in words, and who did not answer yet."""
-        for tenant in tenants:
-            if tenant not in self._asked:
-                room = None if tenant in self._late else self._room
-                self._asked[tenant] = _Asked(tenant, look, room)
-        wait([asked.answer for tenant, asked in self._asked.items() if tenant not in self._late], self._patience)
+        with self._changes:
+            for tenant in tenants:
+                if tenant not in self._asked:
+                    asked = self._asked[tenant] = _Asked(tenant, look)
+                    if tenant in self._late:
+                        asked.begun = time.monotonic()
+                        self._start(asked)
+                    else:
+                        self._queue.append(asked)
+            unanswered = (asked for asked in self._asked.values() if asked.answer is None)
+            self._awaited = {asked for asked in unanswered if asked.tenant not in self._late}
+            self._wait()
+            return self._looks()
+
+    def _wait(self) -> None:
+        until = time.monotonic() + self._patience
+        while self._awaited and (now := time.monotonic()) < until:
+            while (asked := self._next()) is not None:
+                self._start(asked)
+            self._changes.wait(min(until - now, QUICK_SECONDS) if self._queue else until - now)
+
+    def _looks(self) -> dict[str, Look]:
         looks = {}
         for tenant, asked in list(self._asked.items()):
-            if asked.answer.done():
-                looks[tenant], took = self._asked.pop(tenant).answer.result()
+            if asked.answer is not None:
+                looks[tenant], took = asked.answer
+                del self._asked[tenant]
                 (self._late.add if took > self._patience else self._late.discard)(tenant)
-            elif asked.begun is not None:
+            elif asked.begun != NOT_YET:
                 self._late.add(tenant)
-                asked.make_room()
+                self._taking_room.discard(asked)
                 seconds = time.monotonic() - asked.begun
                 looks[tenant] = Look((f"{tenant}: no answer for {seconds:.0f} s; the others do not wait for it",))
         return looks
 
+    def _start(self, asked: "_Asked") -> None:
+        # The thread dies with the process, however long it waits.
+        threading.Thread(target=self._work, args=(asked,), name=f"look-{asked.tenant}", daemon=True).start()
+
+    def _work(self, asked: "_Asked | None") -> None:
+        """In a thread of its own: look at this tenant, and at others for as long as there is room."""
+        while asked is not None:
+            asked.look_at_it()
+            with self._changes:
+                self._taking_room.discard(asked)
+                self._awaited.discard(asked)
+                if not self._awaited:
+                    self._changes.notify()
+                asked = self._next()
+
+    def _next(self) -> "_Asked | None":
+        begun = [asked.begun for asked in self._taking_room]
+        if not self._queue or not has_room(begun, now := time.monotonic(), self._at_once):
+            return None
+        asked = self._queue.popleft()
+        asked.begun = now
+        self._taking_room.add(asked)
+        return asked
+
 
 class _Asked:
-    """One look at one tenant, and its thread, which dies with the process however long it waits."""
+    """One look at one tenant."""
 
-    def __init__(self, tenant: str, look: Callable[[str], Look], room: threading.Semaphore | None) -> None:
-        self.answer: Future[tuple[Look, float]] = Future()
-        self.begun: float | None = None
-        """``time.monotonic`` when there was room for it."""
-        self._room = room
-        self._taken = threading.Lock()
-        threading.Thread(target=self._look, args=(tenant, look), name=f"look-{tenant}", daemon=True).start()
+    def __init__(self, tenant: str, look: Callable[[str], Look]) -> None:
+        self.tenant = tenant
+        self.begun = NOT_YET
+        """``time.monotonic`` when its turn came."""
+        self.answer: tuple[Look, float] | None = None
+        """What it came to, and the seconds it took."""
+        self._look = look
 
-    def _look(self, tenant: str, look: Callable[[str], Look]) -> None:
-        if self._room is not None:
-            self._room.acquire()
-        self.begun = time.monotonic()
+    def look_at_it(self) -> None:
         try:
-            found = look(tenant)
+            found = self._look(self.tenant)
         except (NsimportError, SQLAlchemyError) as error:
-            found = Look((f"{tenant}: {in_words(error)}",))
+            found = Look((f"{self.tenant}: {in_words(error)}",))
         except BaseException as error:
             # A mistake of ours; it must not cost the other tenants their turn.
-            logger.exception("%s could not be looked at", tenant)
-            found = Look((f"{tenant}: {type(error).__name__}, see the log of the code server",))
-        self.make_room()
-        self.answer.set_result((found, time.monotonic() - self.begun))
-
-    def make_room(self) -> None:
-        """Let another tenant be looked at, once."""
-        if self._room is not None and self._taken.acquire(blocking=False):
-            self._room.release()
+            logger.exception("%s could not be looked at", self.tenant)
+            found = Look((f"{self.tenant}: {type(error).__name__}, see the log of the code server",))
+        self.answer = found, time.monotonic() - self.begun
 
 
 def ticked(

@@ -12,8 +12,10 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
-from nsimport_pipeline.defs.each_tenant import MOST_SAID, EachTenant, Look, in_short
+from nsimport_pipeline.defs.each_tenant import MOST_SAID, QUICK_SECONDS, EachTenant, Look, has_room, in_short
 from nsimport_pipeline.defs.overview import overview_sensor
 from nsimport_pipeline.defs.wave_sensor import THOROUGH_SECONDS, is_due, wave_sensor
 from nsimport_pipeline.errors import AccessDenied
@@ -95,6 +97,43 @@ def test_those_that_do_not_answer_leave_room_for_the_others() -> None:
     until(each, tenants, hole, "zeta")
     assert sorted(set(hole.asked)) == tenants
     hole.answers.set()
+
+
+def test_one_that_waits_lets_the_others_begin_beside_it_in_the_same_tick() -> None:
+    others, looked_at, all_others = ["acme", "beta", "zeta"], set(), threading.Event()
+
+    def look(tenant: str) -> Look:
+        if tenant == "hole":
+            assert all_others.wait(LONG)
+        looked_at.add(tenant)
+        if looked_at.issuperset(others):
+            all_others.set()
+        return fine(tenant)
+
+    looks = EachTenant(patience=LONG).ask(["hole", *others], look)
+    assert {tenant: found.said for tenant, found in looks.items()} == {
+        tenant: (f"{tenant} is fine",) for tenant in ("hole", *others)
+    }
+
+
+@given(st.lists(st.floats(0, 10), max_size=40), st.integers(1, 40))
+def test_while_a_quick_look_goes_on_others_begin_only_for_as_many_as_are_slow(begun: list[float], at_once: int) -> None:
+    now = 10.0
+    slow = [since for since in begun if since <= now - QUICK_SECONDS]
+    assert has_room(begun, now, at_once) == (len(begun) < at_once and len(begun) <= 2 * len(slow))
+    assert not has_room([now], now, at_once)
+    assert has_room(slow, now, len(slow) + 1)
+    assert not has_room(begun, now, len(begun))
+
+
+def test_if_nobody_answers_twice_as_many_are_asked_each_time_until_all_places_are_taken() -> None:
+    begun: list[float] = []
+    counts = []
+    for step in range(7):
+        while has_room(begun, now := step * 2 * QUICK_SECONDS, 32):
+            begun.append(now)
+        counts.append(len(begun))
+    assert counts == [1, 3, 7, 15, 31, 32, 32]
 
 
 def test_who_was_late_is_not_waited_for() -> None:
