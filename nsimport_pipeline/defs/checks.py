@@ -27,7 +27,7 @@ from nsimport_pipeline.imports.finish import (
     take_checks_of_changes,
 )
 from nsimport_pipeline.imports.records import Check, ImportJob, TypePlan
-from nsimport_pipeline.imports.states import ACTIVE_IMPORTS, OPEN_IMPORTS
+from nsimport_pipeline.imports.states import OPEN_IMPORTS
 from nsimport_pipeline.netsuite.client import NetSuiteClient
 from nsimport_pipeline.record_types.criteria import RecordType
 from nsimport_pipeline.settings import Tenant
@@ -78,8 +78,8 @@ class TypeChecks:
             return
         with read_only(self.engine).connect() as connection:
             left = store.unfinished_batches(connection, job.import_id, self.record_type.name)
-            still = store.find_job(connection, job.import_id)
-        if left or still is None or still.state not in ACTIVE_IMPORTS or self._plan(job).in_sync is not None:
+            wanted = store.is_active(connection, job.import_id)
+        if left or not wanted or self._plan(job).in_sync is not None:
             return
         if self.source_count is None:
             # Two runs that end together each take the other for unfinished.

@@ -52,7 +52,7 @@ DATABASE_RETRY_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0)
 
 
 class Interrupted(Exception):
-    """The run is being stopped: give the batch back untouched."""
+    """The run is being stopped, or its import was cancelled: give the batch back untouched."""
 
 
 @dataclass(frozen=True, slots=True)

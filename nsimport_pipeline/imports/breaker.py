@@ -18,7 +18,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nsimport_pipeline.errors import ApiUnavailable, ImportFailure, IncompleteResponse, NotAnswering, TimedOut
 from nsimport_pipeline.imports import store
-from nsimport_pipeline.imports.states import ACTIVE_IMPORTS
 from nsimport_pipeline.netsuite.circuit import (
     Circuit,
     after_answer,
@@ -35,8 +34,8 @@ FRESH_SECONDS = 0.5
 LOOK_SECONDS = 1.0
 """How often one who waits looks again at most."""
 
-OUTAGE_LOOK_SECONDS = 2.0
-"""How often a run that waits for NetSuite looks whether its import is still wanted."""
+WANTED_LOOK_SECONDS = 1.0
+"""How often one who waits for NetSuite looks whether its import is still wanted."""
 
 Step = Callable[[Circuit, datetime], Circuit]
 
@@ -102,10 +101,9 @@ class TenantCircuit:
                 self.before(probe)
                 return True
             except NotAnswering as closed:
-                self._sleep(min(OUTAGE_LOOK_SECONDS, closed.retry_after or OUTAGE_LOOK_SECONDS))
+                self._sleep(min(WANTED_LOOK_SECONDS, closed.retry_after or WANTED_LOOK_SECONDS))
             with contextlib.suppress(SQLAlchemyError), read_only(self._engine).connect() as connection:
-                job = store.find_job(connection, import_id)
-                if job is None or job.state not in ACTIVE_IMPORTS:
+                if not store.is_active(connection, import_id):
                     return False
 
     def ask_now(self, probe: Callable[[], object]) -> Circuit:

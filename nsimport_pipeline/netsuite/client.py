@@ -77,7 +77,8 @@ class _Place:
 class NetSuiteClient:
     """SuiteQL for one tenant. Safe for many threads; connections are kept alive, as many as the tenant has slots.
 
-    ``clock`` gives seconds since the epoch, ``random`` numbers in [0, 1); ``sleep`` may raise to break off a wait.
+    ``clock`` gives seconds since the epoch, ``random`` numbers in [0, 1); ``sleep`` is called before
+    a failed request is sent again, and may raise to give up.
     ``timeouts`` are seconds to connect, and for a whole answer. Raises ConfigurationError for an unusable key file.
     """
 

@@ -185,8 +185,9 @@ def persevere(
     """Run ``operation`` until it succeeds or the policy says to give up; ``operation`` sends and signs anew each time.
 
     Raises the last failure: at once if it is permanent, after ``policy.attempts`` failures if it is retriable, after
-    ``policy.patience`` seconds of waiting if NetSuite keeps refusing for lack of a slot. What ``sleep`` raises goes
-    through to the caller, and so does what ``breaker`` raises while NetSuite is down; failures that it takes the blame
+    ``policy.patience`` seconds of waiting if NetSuite keeps refusing for lack of a slot. ``sleep`` is called
+    before each request but the first, with 0 if there is nothing to wait for. What it raises goes through to the
+    caller, and so does what ``breaker`` raises while NetSuite is down; failures that it takes the blame
     for are not counted. ``line`` keeps those refused together apart. TimedOut is raised once ``allowance`` is used up.
     ``asks_for_less``: whether the ``operation`` that was not answered in time will ask for less from now on; then that
     costs no attempt.
@@ -228,17 +229,16 @@ def persevere(
             if (too_much and allowance.forgive(allowance.timer() - begun)) or (
                 breaker is not None and breaker.after(failed)
             ):
-                if listener is not None:
-                    listener.on_retry(RetryEvent(failure.category, sent, 0.0, str(failure)))
-                continue
-            failures[failed.category] += 1
-            if failures[failed.category] >= policy.budget(failed.category).attempts:
-                # Not the same instance: it may be shared with threads that waited for the same token.
-                raise type(failed)(f"{failed}; given up at attempt {failures.total()}") from None
-            delay = policy.failure_delay(failures[failed.category], failed.retry_after, random(), failed.category)
-            allowance.spent += allowance.timer() - begun + delay
-            # Nobody sleeps for a request that will not be sent.
-            allowance.check()
+                delay = 0.0
+            else:
+                failures[failed.category] += 1
+                if failures[failed.category] >= policy.budget(failed.category).attempts:
+                    # Not the same instance: it may be shared with threads that waited for the same token.
+                    raise type(failed)(f"{failed}; given up at attempt {failures.total()}") from None
+                delay = policy.failure_delay(failures[failed.category], failed.retry_after, random(), failed.category)
+                allowance.spent += allowance.timer() - begun + delay
+                # Nobody sleeps for a request that will not be sent.
+                allowance.check()
         except ImportFailure as refused:
             if breaker is not None:
                 breaker.after(refused)

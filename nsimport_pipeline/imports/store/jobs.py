@@ -10,6 +10,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from nsimport_pipeline.imports.prune import Finished
 from nsimport_pipeline.imports.records import ImportJob
 from nsimport_pipeline.imports.states import (
+    ACTIVE_IMPORTS,
     IMPORT_STEPS,
     OPEN_IMPORTS,
     ImportState,
@@ -63,6 +64,12 @@ def insert_job(connection: Connection, job: ImportJob) -> None:
 def find_job(connection: Connection, import_id: str) -> ImportJob | None:
     row = connection.execute(select(import_jobs).where(import_jobs.c.import_id == import_id)).mappings().first()
     return job_of(row) if row else None
+
+
+def is_active(connection: Connection, import_id: str) -> bool:
+    """Whether batches of the import may be started: not if it is over, being cancelled, or unknown."""
+    job = find_job(connection, import_id)
+    return job is not None and job.state in ACTIVE_IMPORTS
 
 
 def latest_jobs(connection: Connection, limit: int) -> list[ImportJob]:

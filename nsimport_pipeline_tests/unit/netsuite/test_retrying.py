@@ -104,12 +104,20 @@ def test_patience_with_refusals_ends() -> None:
     assert 80 < sum(clock.slept) <= 100
 
 
-def test_what_sleep_raises_breaks_off_the_wait() -> None:
+@pytest.mark.parametrize("failure", [RateLimited("busy"), ServerError("x"), TimedOut("late")])
+def test_what_sleep_raises_ends_it_before_anything_is_sent_again(failure: ImportFailure) -> None:
+    sent = []
+
     def cancelled(_: float) -> None:
         raise KeyboardInterrupt
 
+    def request() -> None:
+        sent.append(1)
+        raise failure
+
     with pytest.raises(KeyboardInterrupt):
-        persevere(failing([RateLimited("busy")]), RetryPolicy(), sleep=cancelled, random=half)
+        persevere(request, RetryPolicy(), sleep=cancelled, random=half, asks_for_less=lambda late: True)
+    assert len(sent) == 1
 
 
 @given(policy=policies, tries=st.integers(1, 2000), chance=chances)
@@ -230,7 +238,7 @@ def test_asking_for_too_much_costs_no_attempt_and_up_to_the_allowance_no_time_of
     )  # fmt: skip
 
     assert attempts == ("done", Effort(4, 0.0))
-    assert (allowance.spent, allowance.forgiven, clock.slept) == (10.0, 30.0, [])
+    assert (allowance.spent, allowance.forgiven, clock.slept) == (10.0, 30.0, [0, 0, 0])
     with pytest.raises(TimedOut, match="given up at attempt 1"):  # there is an end to it
         persevere(
             slowly(clock, 10, failing(late)), RetryPolicy(attempts=1), sleep=clock.sleep, random=half,
