@@ -17,7 +17,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from nsimport_pipeline.defs import names, resources
 from nsimport_pipeline.errors import ImportFailure, NotAnswering, RefusedError
 from nsimport_pipeline.imports import store
-from nsimport_pipeline.imports.batch import Interrupted
 from nsimport_pipeline.imports.finish import (
     CHECKS,
     COMPLETE,
@@ -28,6 +27,7 @@ from nsimport_pipeline.imports.finish import (
 )
 from nsimport_pipeline.imports.records import Check, ImportJob, TypePlan
 from nsimport_pipeline.imports.states import OPEN_IMPORTS
+from nsimport_pipeline.imports.wanted import Interrupted
 from nsimport_pipeline.netsuite.client import NetSuiteClient
 from nsimport_pipeline.record_types.criteria import RecordType
 from nsimport_pipeline.settings import Tenant
@@ -51,7 +51,7 @@ class TypeChecks:
     source_count: int | None = None
 
     def count_source(
-        self, job: ImportJob, client: NetSuiteClient, wait: Callable[[], bool], besides: Sequence[str] = ()
+        self, job: ImportJob, client: NetSuiteClient, wait: Callable[[], None], besides: Sequence[str] = ()
     ) -> None:
         """Ask NetSuite for the record type's count, if only the partitions ``besides`` are unfinished.
 
@@ -64,14 +64,15 @@ class TypeChecks:
             if store.unfinished_batches(connection, job.import_id, self.record_type.name, besides):
                 return
         try:
-            while self.source_count is None and wait():
+            while self.source_count is None:
+                wait()
                 with suppress(NotAnswering):
                     self.source_count = client.count(self.record_type, None, self._plan(job).upper_bound).n
         except (ImportFailure, Interrupted) as error:
             self.context.log.warning(f"the final count could not be taken: {error}")
 
     def at_the_end(
-        self, job: ImportJob, client: NetSuiteClient, wait: Callable[[], bool]
+        self, job: ImportJob, client: NetSuiteClient, wait: Callable[[], None]
     ) -> Iterator[dg.AssetCheckResult]:
         """Take and keep the checks, if the record type's last batch is settled and nobody has yet."""
         if job.origin == "manual":

@@ -1,7 +1,7 @@
-"""A sensor's look at all tenants side by side, so that one that is slow, broken or out of reach delays no other.
+"""A sensor's look at all tenants, in which one that is slow, broken or out of reach delays no other.
 
-Belongs here: asking each tenant in a thread of its own, going on without those that do not answer, and what a tick
-comes to. Does not belong here: what is looked at (the sensors), or errors' words (``saying.py``).
+Belongs here: how many are asked side by side, going on without those that do not answer, and what a tick comes to.
+Does not belong here: what is looked at (the sensors), or errors' words (``saying.py``).
 """
 
 import logging

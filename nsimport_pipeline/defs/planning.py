@@ -4,6 +4,7 @@ Belongs here: their shells. Does not belong here: planning itself (``imports/der
 (``imports/decide.py``). A run of its own, because a sensor's tick must not talk to NetSuite: it may take a minute.
 """
 
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -24,6 +25,7 @@ from nsimport_pipeline.imports.derived import plan_derived, record_failure
 from nsimport_pipeline.imports.records import PlanSpec
 from nsimport_pipeline.imports.settle import settle
 from nsimport_pipeline.imports.snapshot import Rules
+from nsimport_pipeline.imports.wanted import Interrupted, while_wanted
 from nsimport_pipeline.netsuite.client import NetSuiteClient
 from nsimport_pipeline.settings import Tenant
 from nsimport_pipeline.warehouse.engine import read_only
@@ -120,6 +122,8 @@ def _plan(context: dg.OpExecutionContext) -> None:
         engine = resources.warehouse(tenant)
         try:
             done = _ask(context, tenant, import_id, name, attempt)
+        except Interrupted:
+            done = f"{name} is not to be planned any more: nothing is done"
         except (ImportFailure, SQLAlchemyError) as error:
             failure = error if isinstance(error, ImportFailure) else classify(error)
             record_failure(engine, import_id, name, attempt, failure, rules=tenant.retries, now=_now())
@@ -136,12 +140,14 @@ def _ask(context: dg.OpExecutionContext, tenant: Tenant, import_id: str, name: s
     engine = resources.warehouse(tenant)
     ensure_table(engine, record_type)
     parents = [resources.record_type(tenant, parent) for parent in record_type.derived_from]
-    circuit = TenantCircuit(engine, tenant)
+    pause = while_wanted(engine, import_id, time.sleep)
+    circuit = TenantCircuit(engine, tenant, sleep=pause)
     set_limit(context.instance, tenant.name, tenant.slots)
-    with NetSuiteClient(tenant, breaker=circuit) as client:
+    with NetSuiteClient(tenant, sleep=pause, breaker=circuit) as client:
         slotted = SlottedClient(client, PoolSlots(context.instance, tenant.name, context.run_id))
         # As for batches: waiting for a NetSuite that is down is no attempt.
-        while circuit.await_answer(lambda: slotted.with_slot(client.probe), import_id):
+        while True:
+            circuit.await_answer(lambda: slotted.with_slot(client.probe))
             with suppress(NotAnswering):
                 planned = plan_derived(
                     engine,
@@ -154,9 +160,8 @@ def _ask(context: dg.OpExecutionContext, tenant: Tenant, import_id: str, name: s
                     now=_now(),
                 )
                 if planned is None:
-                    break
+                    raise Interrupted
                 return planned.unavailable or f"{name}: {planned.records} records in {len(planned.ranges)} batches"
-    return f"{name} is not to be planned any more: nothing is done"
 
 
 def _now() -> datetime:

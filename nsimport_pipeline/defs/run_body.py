@@ -28,8 +28,8 @@ from nsimport_pipeline.defs.slots import PoolSlots
 from nsimport_pipeline.errors import NsimportError
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.account import record_left_out
-from nsimport_pipeline.imports.batch import Interrupted, Result, RetryLog, Step, Workshop, await_netsuite
-from nsimport_pipeline.imports.breaker import WANTED_LOOK_SECONDS, TenantCircuit
+from nsimport_pipeline.imports.batch import Result, RetryLog, Step, Workshop, await_netsuite
+from nsimport_pipeline.imports.breaker import TenantCircuit
 from nsimport_pipeline.imports.columns import Columns
 from nsimport_pipeline.imports.execute import Throttle, execute
 from nsimport_pipeline.imports.partial import partial_parents_of
@@ -40,6 +40,7 @@ from nsimport_pipeline.imports.sizes import climber_of, pace_of
 from nsimport_pipeline.imports.snapshot import Rules
 from nsimport_pipeline.imports.start import manual_import
 from nsimport_pipeline.imports.states import ACTIVE_IMPORTS, BatchState
+from nsimport_pipeline.imports.wanted import Interrupted, while_wanted
 from nsimport_pipeline.imports.waves import REQUESTS_PER_PROCESS
 from nsimport_pipeline.netsuite.client import NetSuiteClient
 from nsimport_pipeline.netsuite.suiteql import selected
@@ -133,8 +134,8 @@ class _Run:
             work = []
         throttle = Throttle(min(self.tenant.slots, REQUESTS_PER_PROCESS))
         retries = RetryLog(throttle)
-        circuit = TenantCircuit(self.engine, self.tenant, sleep=self._sleep)
-        pause = partial(self._pause, job.import_id)
+        pause = while_wanted(self.engine, job.import_id, self._sleep)
+        circuit = TenantCircuit(self.engine, self.tenant, sleep=pause)
         with NetSuiteClient(self.tenant, sleep=pause, listener=retries, breaker=circuit) as client:
             shop = self._workshop(job, client, retries, circuit)
             yield from self._work(job, work, shop, throttle)
@@ -247,18 +248,6 @@ class _Run:
     def _sleep(self, seconds: float) -> None:
         if self.stop.wait(seconds):
             raise Interrupted
-
-    def _pause(self, import_id: str, seconds: float) -> None:
-        """Wait before a failed request is sent again. Raises Interrupted if the import is cancelled meanwhile."""
-        until = time.monotonic() + seconds
-        while True:
-            with contextlib.suppress(SQLAlchemyError), read_only(self.engine).connect() as connection:
-                if not store.is_active(connection, import_id):
-                    raise Interrupted
-            left = until - time.monotonic()
-            if left <= 0:
-                return
-            self._sleep(min(left, WANTED_LOOK_SECONDS))
 
     def _tell_progress(self) -> None:
         self.context.instance.add_run_tags(self.context.run.run_id, {names.DONE: str(self.done)})

@@ -32,6 +32,7 @@ from nsimport_pipeline.imports.failures import after_failure
 from nsimport_pipeline.imports.partitions import touched
 from nsimport_pipeline.imports.records import Batch, BatchStats, ImportJob, KeyRange
 from nsimport_pipeline.imports.states import BatchState, ImportState
+from nsimport_pipeline.imports.wanted import Interrupted
 from nsimport_pipeline.netsuite.client import Fetched, NetSuiteClient
 from nsimport_pipeline.netsuite.retrying import Allowance, RetryEvent, RetryListener
 from nsimport_pipeline.netsuite.sizing import Pace
@@ -49,10 +50,6 @@ _T = TypeVar("_T")
 
 DATABASE_RETRY_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0)
 """Seconds between attempts at a batch's transaction while the database is busy or gone: about a minute in all."""
-
-
-class Interrupted(Exception):
-    """The run is being stopped, or its import was cancelled: give the batch back untouched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +159,10 @@ def fetch(batch: Batch, shop: Workshop) -> Page | Result:
         return _record_failure(batch, shop, _as_failure(error), shop.retries.take())
 
 
-def await_netsuite(shop: Workshop) -> bool:
-    """Wait until NetSuite answers again. False if the import is not to go on any more.
-
-    Raises Interrupted.
-    """
-    return shop.circuit is None or shop.circuit.await_answer(shop.client.probe, shop.job.import_id)
+def await_netsuite(shop: Workshop) -> None:
+    """Wait until NetSuite answers again. Raises Interrupted."""
+    if shop.circuit is not None:
+        shop.circuit.await_answer(shop.client.probe)
 
 
 def keep(page: Page, shop: Workshop) -> Result:

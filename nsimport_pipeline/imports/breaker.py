@@ -6,7 +6,6 @@ belong here: when a circuit opens or closes (``netsuite/circuit.py``).
 A database that is gone for a moment holds nobody back: the circuit is then taken to be as it was last seen.
 """
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -34,8 +33,8 @@ FRESH_SECONDS = 0.5
 LOOK_SECONDS = 1.0
 """How often one who waits looks again at most."""
 
-WANTED_LOOK_SECONDS = 1.0
-"""How often one who waits for NetSuite looks whether its import is still wanted."""
+OUTAGE_LOOK_SECONDS = 2.0
+"""How often one who waits for NetSuite to come back looks whether somebody else has seen it."""
 
 Step = Callable[[Circuit, datetime], Circuit]
 
@@ -91,20 +90,14 @@ class TenantCircuit:
             self._sleep(pause)
             waited += pause
 
-    def await_answer(self, probe: Callable[[], object], import_id: str) -> bool:
-        """Wait until NetSuite answers again. False if the import is not to go on any more.
-
-        What ``sleep`` raises goes through to the caller.
-        """
+    def await_answer(self, probe: Callable[[], object]) -> None:
+        """Wait until NetSuite answers again. What ``sleep`` raises goes through to the caller."""
         while True:
             try:
                 self.before(probe)
-                return True
+                return
             except NotAnswering as closed:
-                self._sleep(min(WANTED_LOOK_SECONDS, closed.retry_after or WANTED_LOOK_SECONDS))
-            with contextlib.suppress(SQLAlchemyError), read_only(self._engine).connect() as connection:
-                if not store.is_active(connection, import_id):
-                    return False
+                self._sleep(min(OUTAGE_LOOK_SECONDS, closed.retry_after or OUTAGE_LOOK_SECONDS))
 
     def ask_now(self, probe: Callable[[], object]) -> Circuit:
         """Send the probe of an open circuit without waiting until it is due. Returns how the circuit is then."""

@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from nsimport_pipeline.errors import Category
-from nsimport_pipeline.imports.batch import Interrupted, Page, Result, Workshop, await_netsuite, fetch, keep, release
+from nsimport_pipeline.imports.batch import Page, Result, Workshop, await_netsuite, fetch, keep, release
 from nsimport_pipeline.imports.climb import Climber
 from nsimport_pipeline.imports.records import Batch
+from nsimport_pipeline.imports.wanted import Interrupted
 from nsimport_pipeline.netsuite.retrying import RetryEvent
 from nsimport_pipeline.netsuite.slots import SlotPool
 
@@ -227,9 +228,10 @@ class _Crew:
     def _sit_out(self) -> bool:
         """Wait until NetSuite answers again. False if there is nothing to go on with."""
         try:
-            return await_netsuite(self._shop)
+            await_netsuite(self._shop)
         except Interrupted:
             return False
+        return True
 
     def _hand_over(self, page: Page) -> None:
         while not self._stop.is_set():

@@ -1,5 +1,6 @@
 """Batches of a simulated account into real databases: rows and state together, once, whatever breaks on the way."""
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from nsimport_pipeline.defs.checks import TypeChecks
 from nsimport_pipeline.errors import Category
 from nsimport_pipeline.imports import store
 from nsimport_pipeline.imports.account import record_left_out
-from nsimport_pipeline.imports.batch import Interrupted, Result, RetryLog, Workshop, await_netsuite, fetch, keep
+from nsimport_pipeline.imports.batch import Result, RetryLog, Workshop, await_netsuite, fetch, keep
 from nsimport_pipeline.imports.breaker import TenantCircuit
 from nsimport_pipeline.imports.climb import Climber
 from nsimport_pipeline.imports.columns import Columns
@@ -30,6 +31,7 @@ from nsimport_pipeline.imports.snapshot import Rules
 from nsimport_pipeline.imports.start import Request, open_import, write_plan
 from nsimport_pipeline.imports.states import BatchState, ImportState, WaveState
 from nsimport_pipeline.imports.steer import cancel_import, retry_import
+from nsimport_pipeline.imports.wanted import Interrupted
 from nsimport_pipeline.netsuite.client import NetSuiteClient
 from nsimport_pipeline.netsuite.retrying import RetryPolicy
 from nsimport_pipeline.netsuite.suiteql import selected
@@ -691,14 +693,13 @@ def test_a_final_count_broken_off_by_an_outage_is_taken_when_it_is_over(bench: B
     list(bench.execute())
     bench.stop.clear()
     checks = TypeChecks(cast(Any, dg.build_asset_context()), tenant, CUSTOMER, bench.engine)
-    shop, waits = bench.shop(client=client, circuit=breaker), list[bool]()
+    shop, waits = bench.shop(client=client, circuit=breaker), itertools.count(1)
 
-    def wait() -> bool:
-        waits.append(await_netsuite(shop))
-        if len(waits) == 1:
+    def wait() -> None:
+        await_netsuite(shop)
+        if next(waits) == 1:
             bench.simulator.set_faults("outage:1")  # NetSuite goes down in the moment it is asked
-        return waits[-1]
 
     checks.count_source(bench.job, client, wait)
     assert checks.source_count == RECORDS
-    assert waits == [True, True]
+    assert next(waits) == 3
