@@ -5,6 +5,7 @@ Belongs here: the command's options, sharing seeds out over lanes, the report. D
 """
 
 import argparse
+import contextlib
 import json
 import queue
 import signal
@@ -59,22 +60,26 @@ def main(description: str) -> int:
     failed: list[str] = []
     done = 0
     with Installation(directory / "installation", min(options.lanes, len(plans)), options.storage) as installation:
-        for story, problems in _all(plans, installation):
-            done += 1
-            failed += [story.plan.name] if problems else []
-            _report(story, problems, f"{done}/{len(plans)}", options.verbose)
-            if options.results:
-                with options.results.open("a") as results:
-                    document = {
-                        "name": story.plan.name,
-                        "problems": problems,
-                        "seconds": round(story.seconds, 1),
-                        "measured": measured(story.plan, story),
-                    }
-                    results.write(json.dumps(document) + "\n")
+        with contextlib.suppress(KeyboardInterrupt):
+            for story, problems in _all(plans, installation):
+                done += 1
+                failed += [story.plan.name] if problems else []
+                _report(story, problems, f"{done}/{len(plans)}", options.verbose)
+                if options.results:
+                    with options.results.open("a") as results:
+                        document = {
+                            "name": story.plan.name,
+                            "problems": problems,
+                            "seconds": round(story.seconds, 1),
+                            "measured": measured(story.plan, story),
+                        }
+                        results.write(json.dumps(document) + "\n")
     minutes = (time.monotonic() - began) / 60
     print(f"{done - len(failed)} of {done} passed in {minutes:.1f} minutes", end="")
     print(f"; failed: {', '.join(failed)}; logs in {directory}" if failed else "")
+    if done < len(plans):
+        print(f"broken off: {len(plans) - done} were not carried out to their end")
+        return 130
     return 1 if failed else 0
 
 
