@@ -59,21 +59,21 @@ def main(description: str) -> int:
     began = time.monotonic()
     failed: list[str] = []
     done = 0
-    with Installation(directory / "installation", min(options.lanes, len(plans)), options.storage) as installation:
-        with contextlib.suppress(KeyboardInterrupt):
-            for story, problems in _all(plans, installation):
-                done += 1
-                failed += [story.plan.name] if problems else []
-                _report(story, problems, f"{done}/{len(plans)}", options.verbose)
-                if options.results:
-                    with options.results.open("a") as results:
-                        document = {
-                            "name": story.plan.name,
-                            "problems": problems,
-                            "seconds": round(story.seconds, 1),
-                            "measured": measured(story.plan, story),
-                        }
-                        results.write(json.dumps(document) + "\n")
+    installed = Installation(directory / "installation", min(options.lanes, len(plans)), options.storage)
+    with installed as installation, contextlib.suppress(KeyboardInterrupt):
+        for story, problems in _all(plans, installation):
+            done += 1
+            failed += [story.plan.name] if problems else []
+            _report(story, problems, f"{done}/{len(plans)}", options.verbose)
+            if options.results:
+                with options.results.open("a") as results:
+                    document = {
+                        "name": story.plan.name,
+                        "problems": problems,
+                        "seconds": round(story.seconds, 1),
+                        "measured": measured(story.plan, story),
+                    }
+                    results.write(json.dumps(document) + "\n")
     minutes = (time.monotonic() - began) / 60
     print(f"{done - len(failed)} of {done} passed in {minutes:.1f} minutes", end="")
     print(f"; failed: {', '.join(failed)}; logs in {directory}" if failed else "")
