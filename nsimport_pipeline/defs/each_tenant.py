@@ -42,7 +42,7 @@ class Look:
     """What the sensor wants to know of this tenant next time, if it wants to."""
 
 
-def has_room(begun: Collection[float], now: float, at_once: int = AT_ONCE) -> bool:
+def has_room(begun: Collection[float], now: float, at_once: int) -> bool:
     """Whether one more tenant may be looked at beside those whose looks began then (seconds, as ``now``).
 
     Quick looks take turns: Python runs one thread at a time, and threads that hand over at every statement need twice

@@ -35,7 +35,7 @@ def while_wanted(
         while True:
             with contextlib.suppress(SQLAlchemyError), read_only(engine).connect() as connection:
                 if not store.is_active(connection, import_id):
-                    raise Interrupted
+                    raise Interrupted("its import does not go on")
             left = until - timer()
             if left <= 0:
                 return
